@@ -1,0 +1,131 @@
+//! A Disruptor-style ring buffer: it says who may touch which slot, when.
+//!
+//! One or many producers publish events into slots that were made once and are reused; every consumer
+//! reads every event, in place and in one order; consumers can come after other consumers, in any
+//! graph. Nothing here spawns a thread, does I/O, or allocates after a ring is built and joined.
+//!
+//! ```
+//! use annulus_ring::Ring;
+//!
+//! #[derive(Default)]
+//! struct Tick { price: u64, shares: u32 }
+//!
+//! let ring = Ring::builder(1024).build(Tick::default)?;
+//! let mut book = ring.consumer("book").join()?;
+//! let mut risk = ring.consumer("risk").after(["book"]).join()?;
+//! let mut feed = ring.producer()?;
+//!
+//! let books = std::thread::spawn(move || {
+//!     let mut shares = 0;
+//!     while let Ok(batch) = book.next_batch() {
+//!         shares += batch.iter().map(|tick| tick.shares).sum::<u32>();
+//!     } // dropping the batch releases its slots, to `risk` first
+//!     shares
+//! });
+//! feed.publish(|tick| *tick = Tick { price: 5_853_300, shares: 18 })?;
+//! feed.publish_batch(2, |slots| slots.for_each(|tick| tick.shares = 100))?;
+//! drop(feed); // the last producer closes the ring
+//!
+//! while let Ok(batch) = risk.next_batch() {
+//!     assert!(batch.with_sequences().all(|(sequence, _)| sequence < 3));
+//! }
+//! assert_eq!(books.join().unwrap(), 218);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits and trade-offs
+//!
+//! * Consumers join before the first claim, and gate: the slowest one holds up the producers. They may
+//!   leave at any time.
+//! * A ring without consumers is overwritten, like a broadcast without listeners, unless it is
+//!   [built](RingBuilder::require_consumers) to require some.
+//! * With many producers, one that is stopped between claim and publication holds up what the others
+//!   publish behind it. There is no fairness between producers.
+//! * Capacity is a power of two; at most 64 members at a time; names of at most 80 bytes.
+//! * A waiting thread spins, yields or sleeps for short times; it cannot be woken.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | sequence | the number of an event, from 0 on; its slot is `sequence & (capacity - 1)` |
+//! | slot | one cell of the ring: a stamp and an event |
+//! | claim | the exclusive right of one producer to write the sequences `[lo, hi)` |
+//! | batch, boundary | what one claim published; a sequence at which a batch starts |
+//! | stamp | the word in the first slot of a batch: published, and where the batch ends |
+//! | published | with one producer, the end of what is published |
+//! | claimed | with many, the end of what is claimed |
+//! | floor | with many, a boundary below which everything is published; the gate of a ring that nobody reads |
+//! | intent | where the latest claim of one of many producers starts, stored before it is made |
+//! | position | of a consumer, the next sequence that it has not released |
+//! | gate | how far producers may claim: one capacity above the lowest position |
+//! | stage | a consumer that comes after other consumers |
+//! | skip | to step over a published batch that carries no event, because its claim was dropped |
+//! | member | a producer or consumer; it has a row in the member table |
+//!
+//! ```text
+//!                 lowest position                    published front      gate
+//!                        |                                  |               |
+//!   ... free for claims  | s | s | s | s | batch  | s | batch |   claimed   |  free ...
+//!                          ^stamp: 5     ^stamp: 8            ^stamp of the lap before
+//! ```
+//!
+//! # Invariants
+//!
+//! | id | what always holds |
+//! |---|---|
+//! | R1 CLAIM | no sequence is claimed twice; claims never exceed the gate; no gating position is above the published front |
+//! | R2 GATE | no slot is written while a gating consumer may read it or another producer writes it |
+//! | R3 PUBLISH | no reader sees an event before it is completely written; a batch appears whole |
+//! | R4 STAGE | a stage reads a sequence only after every consumer it comes after has passed it, also when some of them leave |
+//! | R7 CLOSE | what was published is delivered before a consumer hears that the ring is closed |
+//!
+//! Each has a file of models in `loom-tests`, which run these very types.
+//!
+//! # Memory orderings
+//!
+//! Each tag stands at both ends: at a store with Release and at a load with Acquire.
+//!
+//! | tag | from | to |
+//! |---|---|---|
+//! | publish | a stamp, after the events of its batch | who reads the stamp at its boundary |
+//! | front | `published`, after stamp and events | a consumer with a backlog, or at the close |
+//! | claim | `claimed`, after the intent | the next claim; who looks for what is claimed |
+//! | intent | an intent, after the stamp of the claim before | who looks where a producer is |
+//! | position | a position, after reading what lies below; its leaving, after the floor | the gate of producers; later stages |
+//! | floor | the floor, after what is below has been written and read | the gate of producers that nobody reads |
+//! | end | a boundary above a position, before that position | who looks for the front |
+//! | close | the close, after everything published | consumers that found nothing |
+//!
+//! The design is that of the LMAX Disruptor (Thompson, Farley, Barker, Gee and Stewart, 2011), with the
+//! publication moved from a cursor into the slots, and one stamp for a whole batch.
+
+// What users hold.
+mod consumer;
+mod producer;
+mod ring;
+mod snapshot;
+
+// How it works.
+mod claim;
+mod probe;
+mod wait;
+
+// The words that members share, and the one rule about them.
+mod member;
+mod sequence;
+mod stamp;
+
+// Memory and platform.
+mod layout;
+mod region;
+mod sync;
+
+pub use claim::ClaimError;
+pub use consumer::{Batch, Closed, Consumer, ConsumerBuilder, Events, NotReady};
+pub use member::{JoinError, MemberKind, ProducerError};
+pub use producer::{Claim, Producer, Rejected, SharedProducer, Slots};
+pub use ring::{BuildError, Producers, Ring, RingBuilder};
+pub use sequence::Sequence;
+pub use snapshot::{Member, Snapshot};
+pub use wait::Wait;

@@ -1,0 +1,207 @@
+//! How far a consumer may read: the stamp at a boundary and, for a stage, also the positions of those
+//! it comes after.
+
+use crate::member::{Roster, Rows};
+use crate::region::Memory;
+use crate::ring::Producers;
+use crate::sequence::Sequence;
+use crate::stamp::Reading;
+
+/// One consumer's side of the ring.
+pub(crate) struct Probe<T> {
+    pub(crate) memory: Memory<T>,
+    row: usize,
+    /// The next sequence that it has not released.
+    position: Sequence,
+    /// A boundary: from the position to here everything is published, and nothing skipped.
+    known: Sequence,
+    /// How far those that it comes after had got when it last looked.
+    limit: Sequence,
+    /// Those that it comes after, less those that have left.
+    before: Rows,
+    producers: Producers,
+}
+
+/// Whether to look past the batch at hand for more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To the end of what is published: for who finds an event at the first look, and so probably a
+    /// backlog.
+    Backlog,
+    /// One batch, whose stamp came with its first event: for who has been waiting. Another look would
+    /// fetch another line, and delay the event that has just come.
+    OneBatch,
+}
+
+impl<T> Probe<T> {
+    pub(crate) fn new(memory: Memory<T>, row: usize, before: Rows) -> Self {
+        let producers = memory.region().producers;
+        Self {
+            memory,
+            row,
+            position: 0,
+            known: 0,
+            limit: if before.is_empty() { Sequence::MAX } else { 0 },
+            before,
+            producers,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> Sequence {
+        self.position
+    }
+
+    /// Whether it has come to the end of what it knows to be published.
+    #[inline]
+    pub(crate) fn has_drained(&self) -> bool {
+        self.position == self.known
+    }
+
+    pub(crate) fn skipped(&self) -> u64 {
+        self.memory.row(self.row).record.skipped()
+    }
+
+    /// How far it may read: to its position if there is nothing. Steps over what is skipped.
+    #[inline]
+    pub(crate) fn look(&mut self, reach: Reach) -> Sequence {
+        loop {
+            if self.limit <= self.position {
+                self.limit = self.passed_by_those_before();
+                if self.limit <= self.position {
+                    return self.position;
+                }
+            }
+            if self.known == self.position {
+                match self.stamp_at(self.position) {
+                    Reading::Events(hi) => self.known = hi,
+                    Reading::Skip(hi) => {
+                        self.step_over(hi);
+                        continue;
+                    }
+                    Reading::Unpublished | Reading::Overtaken => return self.position,
+                }
+                if reach == Reach::Backlog {
+                    self.look_ahead();
+                }
+            }
+            // INVARIANT R4: not past those that it comes after.
+            return self.known.min(self.limit);
+        }
+    }
+
+    /// Releases everything below `to`.
+    #[inline]
+    pub(crate) fn advance(&mut self, to: Sequence) {
+        debug_assert!(
+            self.position <= to && to <= self.known.min(self.limit),
+            "from {} to {to}, knows {}, limit {}",
+            self.position,
+            self.known,
+            self.limit
+        );
+        self.memory.have_read(self.position, to);
+        self.position = to;
+        let row = self.memory.row(self.row);
+        // The end goes first: who copies it finds it at or above the position.
+        row.record.set_end(self.known);
+        row.hot.position.advance(to);
+    }
+
+    #[cold]
+    fn step_over(&mut self, hi: Sequence) {
+        debug_assert!(hi <= self.limit, "skip to {hi}, limit {}", self.limit);
+        self.memory
+            .row(self.row)
+            .record
+            .add_skipped(hi - self.position);
+        self.known = hi;
+        self.advance(hi);
+    }
+
+    /// Finds how much more is published, without waiting for the lines that are being written now.
+    #[inline]
+    fn look_ahead(&mut self) {
+        match self.producers {
+            // Use it only if it is greater: a stamp is out before `published` is.
+            Producers::One => self.known = self.known.max(self.memory.header().published.observe()),
+            Producers::Many => {
+                for _ in 0..MOST_AHEAD {
+                    match self.stamp_at(self.known) {
+                        Reading::Events(hi) => self.known = hi,
+                        _ => break,
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn stamp_at(&self, boundary: Sequence) -> Reading {
+        let capacity = self.memory.capacity();
+        let reading = self.memory.stamp(boundary).read(boundary, capacity);
+        debug_assert_ne!(
+            reading,
+            Reading::Overtaken,
+            "at {boundary}, which this consumer gates"
+        );
+        reading
+    }
+
+    /// The lowest position of those that it comes after.
+    fn passed_by_those_before(&mut self) -> Sequence {
+        let mut lowest = Sequence::MAX;
+        let mut rows = self.before;
+        while let Some(row) = rows.pop() {
+            match self.memory.row(row).hot.position.observe() {
+                Some(position) => lowest = lowest.min(position),
+                None => {
+                    // INVARIANT R4: one that left is replaced by all that it came after. This ends,
+                    // because what those came after is never the one that left.
+                    let inherited = self.memory.row(row).record.closure();
+                    self.before.remove(row);
+                    self.before = self.before.union(inherited);
+                    rows = rows.union(inherited);
+                }
+            }
+        }
+        lowest
+    }
+
+    /// Whether the ring is closed and everything in it has been released.
+    pub(crate) fn is_done(&self) -> bool {
+        let header = self.memory.header();
+        header.status.is_closed()
+            && self.position
+                == match self.producers {
+                    Producers::One => header.published.observe(),
+                    Producers::Many => header.claimed.observe(),
+                }
+    }
+
+    /// Whether the next event is published and only a stage before this one is not done with it.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.limit <= self.position
+            && (!self.has_drained()
+                || matches!(
+                    self.stamp_at(self.position),
+                    Reading::Events(_) | Reading::Skip(_)
+                ))
+    }
+}
+
+impl<T> Drop for Probe<T> {
+    fn drop(&mut self) {
+        if self.producers == Producers::Many {
+            // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
+            // this one has allowed.
+            self.memory.header().floor.raise(self.known);
+        }
+        self.memory.row(self.row).hot.position.leave();
+        Roster::lock(self.memory.region()).leave_consumer(self.row);
+    }
+}
+
+/// How many batches a consumer looks ahead, with many producers: enough to have much to do, few
+/// enough not to let the first event wait.
+const MOST_AHEAD: u32 = 1024;

@@ -1,0 +1,546 @@
+//! Exclusive write access as a value: a producer claims slots, writes them in place, publishes them.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::{Deref, DerefMut, Index, IndexMut, Range};
+use std::time::Instant;
+
+use crate::claim::{ClaimError, Claimer};
+use crate::member::ProducerError;
+use crate::region::Memory;
+use crate::ring::Ring;
+use crate::sequence::Sequence;
+use crate::wait::{Patience, Wait};
+
+/// Publishes events; the only producer of its ring, or one of many as a [`SharedProducer`].
+///
+/// Every way to publish comes in three forms: the plain one waits while the ring is full, the `try_`
+/// form does not, and the `_deadline` form waits until some instant. Nothing is written, no closure
+/// is called and no value is lost unless the slots could be claimed. A batch is published by one
+/// store: consumers see all of it or nothing.
+///
+/// A closure that panics gives its claim up: with one producer the slots are free again, with many
+/// they are skipped by consumers. When the last producer is dropped the ring is closed.
+pub struct Producer<T> {
+    claimer: Claimer<T>,
+}
+
+impl<T> Producer<T> {
+    pub(crate) fn new(claimer: Claimer<T>) -> Self {
+        Self { claimer }
+    }
+
+    /// Sets how this producer waits for free slots.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Wait) -> Self {
+        self.claimer.wait = wait;
+        self
+    }
+
+    /// Publishes one event, written in place by `write`, and returns its sequence.
+    ///
+    /// The slot holds what the factory or an earlier lap left there.
+    ///
+    /// # Errors
+    /// [`ClaimError::Abandoned`] if consumers that the ring requires have left.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// assert_eq!(feed.publish(|price| *price = 5_853_300)?, 0);
+    /// assert_eq!(feed.publish(|price| *price = 5_853_200)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Sequence, ClaimError> {
+        self.publish_one(Patience::Forever, write)
+    }
+
+    /// Publishes one event if a slot is free.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`], and [`ClaimError::Full`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(1).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// assert_eq!(feed.try_publish(|price| *price = 1), Ok(0));
+    /// assert_eq!(feed.try_publish(|price| *price = 2), Err(ClaimError::Full { free: 0 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Sequence, ClaimError> {
+        self.publish_one(Patience::None, write)
+    }
+
+    /// Publishes one event if a slot is free before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`], and [`ClaimError::Full`] if the ring is still full then.
+    #[inline]
+    pub fn publish_deadline(
+        &mut self,
+        deadline: Instant,
+        write: impl FnOnce(&mut T),
+    ) -> Result<Sequence, ClaimError> {
+        self.publish_one(Patience::Until(deadline), write)
+    }
+
+    /// Publishes `value`, dropping what was in its slot, and returns its sequence.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`]; the value is handed back.
+    #[inline]
+    pub fn publish_value(&mut self, value: T) -> Result<Sequence, Rejected<T>> {
+        self.publish_one_value(Patience::Forever, value)
+    }
+
+    /// Publishes `value` if a slot is free.
+    ///
+    /// # Errors
+    /// As [`Producer::try_publish`]; the value is handed back.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(1).build(String::new)?;
+    /// let log = ring.consumer("log").join()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value("first".to_owned())?;
+    /// let rejected = feed.try_publish_value("second".to_owned()).unwrap_err();
+    /// assert_eq!(rejected.cause, ClaimError::Full { free: 0 });
+    /// assert_eq!(rejected.value, "second");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_publish_value(&mut self, value: T) -> Result<Sequence, Rejected<T>> {
+        self.publish_one_value(Patience::None, value)
+    }
+
+    /// Publishes `value` if a slot is free before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Producer::publish_deadline`]; the value is handed back.
+    #[inline]
+    pub fn publish_value_deadline(
+        &mut self,
+        deadline: Instant,
+        value: T,
+    ) -> Result<Sequence, Rejected<T>> {
+        self.publish_one_value(Patience::Until(deadline), value)
+    }
+
+    /// Publishes `n` events, written in place by `write`, as a whole, and returns their sequences.
+    ///
+    /// With `n` = 0 nothing is published. A long batch may have to wait for long while other
+    /// producers claim short ones: there is no fairness between them.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`], and [`ClaimError::TooLong`] if `n` exceeds the capacity.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// let published = feed.publish_batch(3, |slots| {
+    ///     for (slot, price) in slots.zip([5_853_300, 5_853_200, 5_853_100]) {
+    ///         *slot = price;
+    ///     }
+    /// })?;
+    /// assert_eq!(published, 0..3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn publish_batch(
+        &mut self,
+        n: usize,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Range<Sequence>, ClaimError> {
+        self.publish_many(n, Patience::Forever, write)
+    }
+
+    /// Publishes `n` events if so many slots are free.
+    ///
+    /// # Errors
+    /// As [`Producer::publish_batch`], and [`ClaimError::Full`], with what would have fitted.
+    #[inline]
+    pub fn try_publish_batch(
+        &mut self,
+        n: usize,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Range<Sequence>, ClaimError> {
+        self.publish_many(n, Patience::None, write)
+    }
+
+    /// Publishes `n` events if so many slots are free before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Producer::publish_batch`], and [`ClaimError::Full`], with what would have fitted then.
+    #[inline]
+    pub fn publish_batch_deadline(
+        &mut self,
+        n: usize,
+        deadline: Instant,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Range<Sequence>, ClaimError> {
+        self.publish_many(n, Patience::Until(deadline), write)
+    }
+
+    /// Claims `n` slots, to be written at leisure and published by [`Claim::publish`].
+    ///
+    /// Consumers, and with many producers everything that others publish later, wait behind a claim:
+    /// do not keep it for long. Dropped, it is given up; see [`Claim`].
+    ///
+    /// # Errors
+    /// As [`Producer::publish_batch`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// let mut claim = feed.claim(2)?;
+    /// claim[0] = 5_853_300;
+    /// claim[1] = 5_853_200;
+    /// assert_eq!(claim.publish(), 0..2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn claim(&mut self, n: usize) -> Result<Claim<'_, T>, ClaimError> {
+        self.claim_many(n, Patience::Forever)
+    }
+
+    /// Claims `n` slots if so many are free.
+    ///
+    /// # Errors
+    /// As [`Producer::try_publish_batch`].
+    #[inline]
+    pub fn try_claim(&mut self, n: usize) -> Result<Claim<'_, T>, ClaimError> {
+        self.claim_many(n, Patience::None)
+    }
+
+    /// Claims `n` slots if so many are free before `deadline`.
+    ///
+    /// # Errors
+    /// As [`Producer::publish_batch_deadline`].
+    #[inline]
+    pub fn claim_deadline(
+        &mut self,
+        n: usize,
+        deadline: Instant,
+    ) -> Result<Claim<'_, T>, ClaimError> {
+        self.claim_many(n, Patience::Until(deadline))
+    }
+
+    /// How many slots are free, exactly, at some moment of the call.
+    ///
+    /// Consumers may release more at any time and, with many producers, others may claim them.
+    /// Looking for consumers counts as a claim: see [`ConsumerBuilder::join`](crate::ConsumerBuilder::join).
+    ///
+    /// # Errors
+    /// As [`Producer::publish`].
+    pub fn free(&mut self) -> Result<usize, ClaimError> {
+        self.claimer.free()
+    }
+
+    /// The number of slots of the ring.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.claimer.capacity()
+    }
+
+    #[inline]
+    fn publish_one(
+        &mut self,
+        patience: Patience,
+        write: impl FnOnce(&mut T),
+    ) -> Result<Sequence, ClaimError> {
+        let mut claim = self.claim_many(1, patience)?;
+        write(&mut claim[0]);
+        Ok(claim.publish().start)
+    }
+
+    #[inline]
+    fn publish_one_value(&mut self, patience: Patience, value: T) -> Result<Sequence, Rejected<T>> {
+        let mut claim = match self.claim_many(1, patience) {
+            Ok(claim) => claim,
+            Err(cause) => return Err(Rejected { value, cause }),
+        };
+        claim[0] = value;
+        Ok(claim.publish().start)
+    }
+
+    #[inline]
+    fn publish_many(
+        &mut self,
+        n: usize,
+        patience: Patience,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Range<Sequence>, ClaimError> {
+        let mut claim = self.claim_many(n, patience)?;
+        write(claim.iter_mut());
+        Ok(claim.publish())
+    }
+
+    #[inline]
+    fn claim_many(&mut self, n: usize, patience: Patience) -> Result<Claim<'_, T>, ClaimError> {
+        let lo = self.claimer.claim(n, patience)?;
+        Ok(Claim {
+            lo,
+            hi: lo + n as u64,
+            claimer: &mut self.claimer,
+        })
+    }
+}
+
+impl<T> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of many producers of a ring; a [`Producer`] that can be cloned.
+///
+/// All that is published falls into one order, the same for every consumer. A producer that is stopped
+/// between claim and publication holds up what others publish after it, until it goes on, drops the
+/// claim, or is dropped.
+pub struct SharedProducer<T>(Producer<T>);
+
+impl<T> SharedProducer<T> {
+    pub(crate) fn new(claimer: Claimer<T>) -> Self {
+        Self(Producer::new(claimer))
+    }
+
+    /// Sets how this producer waits for free slots.
+    #[must_use]
+    pub fn with_wait(self, wait: Wait) -> Self {
+        Self(self.0.with_wait(wait))
+    }
+
+    /// One more producer of the same ring, which waits in the same way.
+    ///
+    /// # Errors
+    /// [`ProducerError::TableFull`] if the member table has no row left.
+    pub fn try_clone(&self) -> Result<Self, ProducerError> {
+        let claimer = &self.0.claimer;
+        let clone = Ring::of(claimer.memory.clone()).shared_producer()?;
+        Ok(clone.with_wait(claimer.wait))
+    }
+}
+
+impl<T> Deref for SharedProducer<T> {
+    type Target = Producer<T>;
+
+    fn deref(&self) -> &Producer<T> {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for SharedProducer<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Producer<T> {
+        &mut self.0
+    }
+}
+
+impl<T> fmt::Debug for SharedProducer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedProducer")
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The exclusive right to write some slots, until it is published or dropped.
+///
+/// Dropped, also by a panic, it gives its slots back if the ring has one producer, and publishes that
+/// they carry no event if it has many. Leaked by [`std::mem::forget`], it does so when its producer is
+/// used or dropped next; until then everything behind it waits.
+#[must_use = "a claim that is dropped publishes nothing"]
+pub struct Claim<'p, T> {
+    claimer: &'p mut Claimer<T>,
+    lo: Sequence,
+    hi: Sequence,
+}
+
+impl<T> Claim<'_, T> {
+    /// Publishes all of it, by one store, and returns the sequences.
+    #[inline]
+    pub fn publish(mut self) -> Range<Sequence> {
+        let published = self.sequences();
+        self.claimer.publish(self.lo, self.hi);
+        self.lo = self.hi; // What is left for the drop to give up: nothing.
+        published
+    }
+
+    /// The sequences that it covers.
+    #[inline]
+    #[must_use]
+    pub fn sequences(&self) -> Range<Sequence> {
+        self.lo..self.hi
+    }
+
+    /// The number of slots.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.hi - self.lo) as usize
+    }
+
+    /// Whether it covers nothing, being a claim of 0 slots.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lo == self.hi
+    }
+
+    /// The slots, in the order of their sequences.
+    #[inline]
+    pub fn iter_mut(&mut self) -> Slots<'_, T> {
+        Slots {
+            memory: &self.claimer.memory,
+            left: self.lo..self.hi,
+        }
+    }
+
+    #[inline]
+    fn sequence_of(&self, index: usize) -> Sequence {
+        assert!(
+            index < self.len(),
+            "slot {index} of a claim of {}",
+            self.len()
+        );
+        self.lo + index as u64
+    }
+}
+
+impl<T> Drop for Claim<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lo < self.hi {
+            self.claimer.abandon(self.lo, self.hi);
+        }
+    }
+}
+
+/// # Panics
+/// If the index is not below the length.
+impl<T> Index<usize> for Claim<'_, T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: usize) -> &T {
+        let event = self.claimer.memory.to_read(self.sequence_of(index));
+        // SAFETY: R2: the claim is the only access to its slots; `&self` borrows it.
+        unsafe { &*event }
+    }
+}
+
+/// # Panics
+/// If the index is not below the length.
+impl<T> IndexMut<usize> for Claim<'_, T> {
+    #[inline]
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        let event = self.claimer.memory.to_write(self.sequence_of(index));
+        // SAFETY: R2: the claim is the only access to its slots; `&mut self` borrows it.
+        unsafe { &mut *event }
+    }
+}
+
+impl<'c, T> IntoIterator for &'c mut Claim<'_, T> {
+    type Item = &'c mut T;
+    type IntoIter = Slots<'c, T>;
+
+    #[inline]
+    fn into_iter(self) -> Slots<'c, T> {
+        self.iter_mut()
+    }
+}
+
+impl<T> fmt::Debug for Claim<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("sequences", &self.sequences())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The slots of a claim, one after the other.
+///
+/// A slot cannot be kept beyond the closure or the claim that it belongs to:
+/// ```compile_fail
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default).unwrap();
+/// # let mut feed = ring.producer().unwrap();
+/// let mut kept = None;
+/// feed.publish_batch(1, |mut slots| kept = slots.next()).unwrap();
+/// ```
+/// What it holds can:
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default).unwrap();
+/// # let mut feed = ring.producer().unwrap();
+/// let mut kept = None;
+/// feed.publish_batch(1, |mut slots| kept = slots.next().map(|slot| *slot)).unwrap();
+/// ```
+pub struct Slots<'c, T> {
+    memory: &'c Memory<T>,
+    left: Range<Sequence>,
+}
+
+impl<'c, T> Iterator for Slots<'c, T> {
+    type Item = &'c mut T;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'c mut T> {
+        let event = self.memory.to_write(self.left.next()?);
+        // SAFETY: R2: the claim, mutably borrowed for `'c`, is the only access to its slots, and each
+        // of its sequences, which lie in different slots, is handed out once.
+        Some(unsafe { &mut *event })
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.left.end - self.left.start) as usize;
+        (left, Some(left))
+    }
+}
+
+impl<T> ExactSizeIterator for Slots<'_, T> {}
+
+impl<T> fmt::Debug for Slots<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A value that was not published, handed back with the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected<T> {
+    /// The value.
+    pub value: T,
+    /// Why it was not published.
+    pub cause: ClaimError,
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value was not published: {}", self.cause)
+    }
+}
+
+impl<T: fmt::Debug> Error for Rejected<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -1,0 +1,286 @@
+//! Building a ring, and making its members.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::claim::Claimer;
+use crate::consumer::ConsumerBuilder;
+use crate::member::{MAX_MEMBERS, ProducerError, Roster};
+use crate::producer::{Producer, SharedProducer};
+use crate::region::{Memory, Region};
+use crate::snapshot::Snapshot;
+use crate::wait::Wait;
+
+/// A ring of events, from which producers and consumers are made.
+///
+/// A `Ring` is a handle: cloning it is cheap, and the events live until the last handle, producer and
+/// consumer is dropped, in any order and on any thread.
+///
+/// # Examples
+/// ```
+/// use annulus_ring::Ring;
+///
+/// let ring = Ring::builder(1024).build(|| 0_u64)?;
+/// let mut book = ring.consumer("book").join()?;
+/// let mut feed = ring.producer()?;
+/// feed.publish(|price| *price = 5_853_300)?;
+/// drop(feed);
+///
+/// while let Ok(batch) = book.next_batch() {
+///     for price in &batch {
+///         assert_eq!(*price, 5_853_300);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Ring<T> {
+    memory: Memory<T>,
+}
+
+impl Ring<()> {
+    /// Starts to describe a ring of `capacity` events, a power of two.
+    ///
+    /// Nothing is checked before [`RingBuilder::build`], which also decides the type of the events.
+    pub fn builder(capacity: usize) -> RingBuilder {
+        RingBuilder {
+            capacity,
+            producers: Producers::One,
+            required_consumers: 0,
+            members: RingBuilder::DEFAULT_MEMBERS,
+        }
+    }
+}
+
+impl<T> Ring<T> {
+    /// The only producer of a ring built for [`Producers::One`].
+    ///
+    /// # Errors
+    /// If the ring was built for many producers, if its producer has joined already, if the member
+    /// table is full, or if the ring is closed because its producer was dropped.
+    pub fn producer(&self) -> Result<Producer<T>, ProducerError> {
+        self.join_producer(Producers::One).map(Producer::new)
+    }
+
+    /// One more producer of a ring built for [`Producers::Many`].
+    ///
+    /// # Errors
+    /// If the ring was built for one producer, if the member table is full, or if the ring is closed
+    /// because its last producer was dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use annulus_ring::{Producers, Ring};
+    ///
+    /// let ring = Ring::builder(8).producers(Producers::Many).build(String::new)?;
+    /// let mut log = ring.consumer("log").join()?;
+    /// let mut first = ring.shared_producer()?;
+    /// let mut second = first.try_clone()?;
+    /// first.publish(|line| line.push_str("one"))?;
+    /// second.publish(|line| line.push_str("two"))?;
+    /// assert_eq!(log.next_batch()?.iter().collect::<Vec<_>>(), ["one", "two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shared_producer(&self) -> Result<SharedProducer<T>, ProducerError> {
+        self.join_producer(Producers::Many).map(SharedProducer::new)
+    }
+
+    /// Starts to describe a consumer, which then [joins](ConsumerBuilder::join).
+    pub fn consumer(&self, name: &str) -> ConsumerBuilder<T> {
+        ConsumerBuilder::new(self.memory.clone(), name)
+    }
+
+    /// The number of slots.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.memory.capacity() as usize
+    }
+
+    /// What the ring looks like now: how far it is claimed and published, and where its members are.
+    ///
+    /// Safe and cheap while everything runs: it holds up joins and leaves for a moment, and nothing
+    /// else. Members move on meanwhile, so each figure is of a moment of its own.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.memory)
+    }
+
+    fn join_producer(&self, kind: Producers) -> Result<Claimer<T>, ProducerError> {
+        let row = Roster::lock(self.memory.region()).join_producer(kind)?;
+        Ok(Claimer::new(self.memory.clone(), row, Wait::default()))
+    }
+
+    pub(crate) fn of(memory: Memory<T>) -> Self {
+        Self { memory }
+    }
+}
+
+impl<T> Clone for Ring<T> {
+    fn clone(&self) -> Self {
+        Self::of(self.memory.clone())
+    }
+}
+
+impl<T> fmt::Debug for Ring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many producers a ring is built for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Producers {
+    /// One at a time: the fastest path. A dropped claim is given back.
+    #[default]
+    One,
+    /// Any number, up to the size of the member table. A dropped claim is skipped by consumers.
+    Many,
+}
+
+/// What a ring is to be like; made by [`Ring::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a ring is built by `build`"]
+pub struct RingBuilder {
+    capacity: usize,
+    producers: Producers,
+    required_consumers: usize,
+    members: usize,
+}
+
+impl RingBuilder {
+    /// The size of the member table unless [`RingBuilder::members`] says otherwise.
+    pub const DEFAULT_MEMBERS: usize = 16;
+
+    /// One producer (the default) or many.
+    pub fn producers(mut self, producers: Producers) -> Self {
+        self.producers = producers;
+        self
+    }
+
+    /// How many consumers have to be there before a producer claims anything; 0 by default.
+    ///
+    /// Producers wait until so many have joined. If later fewer are left, claims end with
+    /// [`ClaimError::Abandoned`](crate::ClaimError::Abandoned). A ring that requires none and has
+    /// none is overwritten, like a broadcast that nobody listens to.
+    pub fn require_consumers(mut self, consumers: usize) -> Self {
+        self.required_consumers = consumers;
+        self
+    }
+
+    /// How many producers and consumers the ring can have at a time: 1 to 64,
+    /// [16](RingBuilder::DEFAULT_MEMBERS) by default. Each costs 256 bytes.
+    pub fn members(mut self, members: usize) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// Builds the ring: all memory is allocated here, and `factory` makes the event of every slot.
+    ///
+    /// Events are mutated in place by producers, and dropped with the ring.
+    ///
+    /// # Errors
+    /// If the capacity is not a power of two, if the member table's size is out of range or too small
+    /// for the consumers required, or if memory for so many events cannot be had.
+    ///
+    /// # Panics
+    /// If `factory` panics; the events that it made before are dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use annulus_ring::{BuildError, Ring};
+    ///
+    /// let error = Ring::builder(1000).build(u64::default).unwrap_err();
+    /// assert_eq!(error, BuildError::Capacity { capacity: 1000 });
+    /// ```
+    pub fn build<T: Send + Sync>(self, factory: impl FnMut() -> T) -> Result<Ring<T>, BuildError> {
+        let Self {
+            capacity,
+            producers,
+            required_consumers,
+            members,
+        } = self;
+        if !capacity.is_power_of_two() {
+            return Err(BuildError::Capacity { capacity });
+        }
+        if !(1..=MAX_MEMBERS).contains(&members) {
+            return Err(BuildError::Members { members });
+        }
+        if required_consumers >= members {
+            return Err(BuildError::RequiredConsumers {
+                required: required_consumers,
+                members,
+            });
+        }
+        let region = Region::heap(capacity, members, producers, required_consumers, factory)?;
+        Ok(Ring::of(Memory::new(region)))
+    }
+}
+
+/// Why a ring was not built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The capacity is not a power of two.
+    Capacity {
+        /// The capacity asked for.
+        capacity: usize,
+    },
+    /// The size of the member table is not within 1 to 64.
+    Members {
+        /// The size asked for.
+        members: usize,
+    },
+    /// The member table has no room for the consumers required and one producer.
+    RequiredConsumers {
+        /// How many consumers are required.
+        required: usize,
+        /// How many members the table holds.
+        members: usize,
+    },
+    /// Memory for so many events cannot be had.
+    TooLarge {
+        /// The capacity asked for.
+        capacity: usize,
+        /// The size of one event in bytes.
+        event_size: usize,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Capacity { capacity } => {
+                write!(
+                    f,
+                    "a ring's capacity is a power of two, and {capacity} is not: "
+                )?;
+                match capacity.checked_next_power_of_two() {
+                    Some(next) => write!(f, "use {next}"),
+                    None => write!(f, "use a smaller one"),
+                }
+            }
+            Self::Members { members } => write!(
+                f,
+                "a ring has a table of 1 to {MAX_MEMBERS} members, not of {members}: count its \
+                 producers and consumers"
+            ),
+            Self::RequiredConsumers { required, members } => write!(
+                f,
+                "{required} consumers are required, but a table of {members} members has no room \
+                 for them and a producer: build with .members({})",
+                required.saturating_add(1)
+            ),
+            Self::TooLarge {
+                capacity,
+                event_size,
+            } => write!(
+                f,
+                "no memory can be had for {capacity} events of {event_size} bytes each: build a \
+                 smaller ring"
+            ),
+        }
+    }
+}
+
+impl Error for BuildError {}

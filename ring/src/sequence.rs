@@ -1,0 +1,84 @@
+//! Sequences, and the words of the header that claim, publish and bound them.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// The number of an event, counted from 0 over the life of a ring.
+///
+/// The event of sequence `s` lies in slot `s & (capacity - 1)`. Sequences do not wrap: at a thousand
+/// million events a second, 2⁶³ of them last for 292 years.
+pub type Sequence = u64;
+
+/// The end of what has been claimed; used with many producers, contended by them.
+pub(crate) struct Claimed(AtomicU64);
+
+impl Claimed {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn observe(&self) -> Sequence {
+        // ORDER(claim): with `advance`; whoever sees a claim also sees the intent that was stored
+        // before it.
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Claims `[lo, hi)` if `lo` is still the end of what has been claimed, or returns that end.
+    #[inline]
+    pub(crate) fn advance(&self, lo: Sequence, hi: Sequence) -> Result<(), Sequence> {
+        // ORDER(claim): Release hands the intent, stored before, to whoever sees this claim.
+        // ORDER(claim): on failure Acquire, as in `observe`: the value found is used as one observed.
+        match self
+            .0
+            .compare_exchange(lo, hi, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => Ok(()),
+            Err(now) => Err(now),
+        }
+    }
+}
+
+/// The end of what is published; used with one producer, its only writer.
+pub(crate) struct Published(AtomicU64);
+
+impl Published {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn publish(&self, hi: Sequence) {
+        // ORDER(front): everything below `hi` has been written: who observes `hi` may read it.
+        self.0.store(hi, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn observe(&self) -> Sequence {
+        // ORDER(front): with `publish`.
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A boundary below which everything is published; used with many producers, and raised only when
+/// no consumer gates, or when one leaves.
+pub(crate) struct Floor(AtomicU64);
+
+impl Floor {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn observe(&self) -> Sequence {
+        // ORDER(floor): with `raise`; who takes the floor for its gate overwrites what lies below,
+        // so it must come after those who wrote and read that.
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Raises the floor to `boundary` and returns where it is now, which may be higher.
+    pub(crate) fn raise(&self, boundary: Sequence) -> Sequence {
+        // ORDER(floor): Release passes on what the caller has seen published (or has read);
+        // Acquire takes over the same from whoever raised it further.
+        let before = self.0.fetch_max(boundary, Ordering::AcqRel);
+        before.max(boundary)
+    }
+}

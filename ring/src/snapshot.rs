@@ -1,0 +1,123 @@
+//! Looking in: how far a ring is claimed and published, and where its members are.
+
+use crate::layout::Row;
+use crate::member::{MemberKind, Roster};
+use crate::region::Memory;
+use crate::ring::Producers;
+use crate::sequence::Sequence;
+use crate::stamp::Reading;
+
+/// A ring at some moment; made by [`Ring::snapshot`](crate::Ring::snapshot).
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// let ring = Ring::builder(8).build(u64::default)?;
+/// let book = ring.consumer("book").join()?;
+/// let mut feed = ring.producer()?;
+/// feed.publish_value(7)?;
+/// let snapshot = ring.snapshot();
+/// assert_eq!(snapshot.published, 1);
+/// assert_eq!(snapshot.members[0].name, "book");
+/// assert_eq!(snapshot.members[0].lag, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The number of slots.
+    pub capacity: usize,
+    /// The end of what has been claimed. One producer tells nobody before it publishes: as
+    /// `published`.
+    pub claimed: Sequence,
+    /// A sequence below which everything is published: the first that is not, if producers rest.
+    pub published: Sequence,
+    /// Whether the last producer is gone.
+    pub closed: bool,
+    /// Producers and consumers, in the order of the member table.
+    pub members: Vec<Member>,
+}
+
+/// A producer or consumer in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The name of a consumer; producers have none.
+    pub name: String,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Of a consumer, the next sequence that it has not released. Of a producer, where its latest claim
+    /// started, or the end of what is published if it is the only one.
+    pub position: Sequence,
+    /// Of a consumer, how many published sequences it has not released; of a producer 0.
+    pub lag: u64,
+    /// How many sequences a consumer has stepped over, or a producer has claimed and given up.
+    pub skipped: u64,
+}
+
+impl Snapshot {
+    pub(crate) fn take<T>(memory: &Memory<T>) -> Self {
+        let header = memory.header();
+        let roster = Roster::lock(memory.region());
+        let closed = header.status.is_closed();
+        // Positions are read before the front, which they never pass: no lag comes out negative.
+        let mut members: Vec<Member> = roster.members().map(Member::of).collect();
+        let published = match memory.region().producers {
+            Producers::One => header.published.observe(),
+            Producers::Many => published_front(memory, &roster),
+        };
+        for member in &mut members {
+            // A producer that has not claimed yet and a consumer that is just leaving have no
+            // position; what is found of the front may lie behind one that moves.
+            member.position = member.position.min(published);
+            if member.kind != MemberKind::Producer {
+                member.lag = published - member.position;
+            }
+        }
+        Self {
+            capacity: memory.capacity() as usize,
+            claimed: match memory.region().producers {
+                Producers::One => published,
+                Producers::Many => header.claimed.observe(),
+            },
+            published,
+            closed,
+            members,
+        }
+    }
+}
+
+impl Member {
+    fn of((row, kind, name): (&Row, MemberKind, String)) -> Self {
+        let position = match kind {
+            MemberKind::Producer => row.hot.intent.observe(),
+            MemberKind::Consumer | MemberKind::Stage => row.hot.position.observe(),
+        };
+        Self {
+            name,
+            kind,
+            position: position.unwrap_or(Sequence::MAX),
+            lag: 0,
+            skipped: row.record.skipped(),
+        }
+    }
+}
+
+/// Many producers: walks the stamps from a boundary below which everything is published.
+fn published_front<T>(memory: &Memory<T>, roster: &Roster<'_, T>) -> Sequence {
+    let known = || {
+        let ends = roster.members().map(|(row, _, _)| row.record.end());
+        ends.fold(memory.header().floor.observe(), Sequence::max)
+    };
+    let mut front = known();
+    // Producers may run ahead of this walk: it ends all the same, with what it has seen.
+    for _ in 0..=2 * memory.capacity() {
+        match memory.stamp(front).read(front, memory.capacity()) {
+            Reading::Events(hi) | Reading::Skip(hi) => front = hi,
+            // Somebody claimed a lap above `front`: consumers had passed it, or the floor.
+            Reading::Overtaken => front = known().max(front),
+            Reading::Unpublished => break,
+        }
+    }
+    front
+}
