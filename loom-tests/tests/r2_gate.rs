@@ -1,0 +1,113 @@
+//! R2 GATE: no slot is written while a gating consumer may read it or another producer writes it.
+//!
+//! Loom checks every access to an event: what these models assert is mostly that there is no race.
+
+use annulus_loom_tests::{model, publish, publish_shared, ring, take, thread};
+use annulus_ring::Producers::{Many, One};
+
+/// One and a half laps behind one consumer.
+#[test]
+fn one_producer_waits_for_the_consumer() {
+    model("r2 one_producer_waits_for_the_consumer", || {
+        let ring = ring(2, One);
+        let consumer = ring.consumer("c").join().unwrap();
+        let producer = ring.producer().unwrap();
+        let reader = thread::spawn(move || take(consumer, 3));
+        let _producer = publish(producer, 0..3);
+        assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+    });
+}
+
+/// The slower of two consumers gates.
+#[test]
+fn one_producer_waits_for_the_slower_consumer() {
+    model("r2 one_producer_waits_for_the_slower_consumer", || {
+        let ring = ring(2, One);
+        let fast = ring.consumer("fast").join().unwrap();
+        let slow = ring.consumer("slow").batch_limit(1).join().unwrap();
+        let producer = publish(ring.producer().unwrap(), 0..2);
+        let slow = thread::spawn(move || take(slow, 2));
+        let writer = thread::spawn(move || publish(producer, 2..4));
+        assert_eq!(take(fast, 2).0, [0, 1]);
+        assert_eq!(slow.join().unwrap().0, [0, 1]);
+        writer.join().unwrap();
+    });
+}
+
+/// Nobody reads, so everybody overwrites: each only what the one before has published.
+#[test]
+fn without_consumers_producers_do_not_meet_in_a_slot() {
+    model(
+        "r2 without_consumers_producers_do_not_meet_in_a_slot",
+        || {
+            let ring = ring(2, Many);
+            let first = ring.shared_producer().unwrap();
+            let second = first.try_clone().unwrap();
+            let other = thread::spawn(move || publish_shared(second, 20..22));
+            publish_shared(first, 10..12);
+            other.join().unwrap();
+            assert_eq!(ring.snapshot().published, 4);
+        },
+    );
+}
+
+/// The only consumer leaves while producers wait for it: the floor takes over.
+#[test]
+fn many_producers_go_on_when_the_consumer_leaves() {
+    model("r2 many_producers_go_on_when_the_consumer_leaves", || {
+        let ring = ring(2, Many);
+        let mut consumer = ring.consumer("c").join().unwrap();
+        let first = publish_shared(ring.shared_producer().unwrap(), 10..12);
+        let second = first.try_clone().unwrap();
+        let other = thread::spawn(move || publish_shared(second, 20..21));
+        let leaver = thread::spawn(move || consumer.next_batch().unwrap()[0]);
+        let _first = publish_shared(first, 12..13);
+        other.join().unwrap();
+        assert_eq!(leaver.join().unwrap(), 10);
+        assert_eq!(ring.snapshot().published, 4);
+    });
+}
+
+/// One consumer leaves, and only the other gates.
+#[test]
+fn one_producer_goes_on_when_a_consumer_leaves() {
+    model("r2 one_producer_goes_on_when_a_consumer_leaves", || {
+        let ring = ring(2, One);
+        let stays = ring.consumer("stays").join().unwrap();
+        let mut leaves = ring.consumer("leaves").join().unwrap();
+        let producer = publish(ring.producer().unwrap(), 0..2);
+        let leaver = thread::spawn(move || leaves.next_batch().unwrap()[0]);
+        let writer = thread::spawn(move || publish(producer, 2..3));
+        assert_eq!(take(stays, 2).0, [0, 1]);
+        assert_eq!(leaver.join().unwrap(), 0);
+        writer.join().unwrap();
+    });
+}
+
+/// A prefix that is released early may be overwritten while the rest is read.
+#[test]
+fn an_early_release_gives_up_the_prefix_only() {
+    model("r2 an_early_release_gives_up_the_prefix_only", || {
+        let ring = ring(2, One);
+        let mut consumer = ring.consumer("c").join().unwrap();
+        let mut producer = ring.producer().unwrap();
+        let reader = thread::spawn(move || {
+            let mut events = Vec::new();
+            while let Ok(mut batch) = consumer.next_batch() {
+                events.push(batch[0]);
+                batch.release(1);
+                if !batch.is_empty() {
+                    assert_eq!(batch[0], 2);
+                }
+                batch.give_back();
+            }
+            events
+        });
+        producer
+            .publish_batch(2, |slots| slots.zip([1, 2]).for_each(|(slot, v)| *slot = v))
+            .unwrap();
+        producer.publish_value(3).unwrap();
+        drop(producer);
+        assert_eq!(reader.join().unwrap(), [1, 2, 3]);
+    });
+}
