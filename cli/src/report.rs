@@ -1,0 +1,185 @@
+//! What a run of `annulus demo` came to, for people and for programs.
+
+use std::fmt::Write;
+
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use crate::market::{Kind, Level};
+use crate::pipeline::Outcome;
+
+const PRICE_SCALE: i128 = 10_000;
+
+/// The result as text for people.
+pub(crate) fn text(outcome: &Outcome) -> String {
+    let report = Report::of(outcome);
+    let mut text = String::new();
+    let mut row = |label: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{label:<24}{value:>16}");
+    };
+    let count = |count: u64| HumanCount(count).to_string();
+    let latency = |latency: Option<u64>| latency.map_or("-".into(), nanoseconds);
+
+    row("events", count(report.events));
+    let ByType {
+        submission,
+        cancellation,
+        deletion,
+        execution_visible,
+        execution_hidden,
+        cross,
+        halt,
+    } = report.by_type;
+    row("  submissions", count(submission));
+    row("  partial cancellations", count(cancellation));
+    row("  deletions", count(deletion));
+    row("  visible executions", count(execution_visible));
+    row("  hidden executions", count(execution_hidden));
+    row("  crosses", count(cross));
+    row("  halts", count(halt));
+    row("unknown orders", count(report.unknown_orders));
+    row("orders sent", count(report.orders_sent));
+    row("  buys", count(outcome.gateway.buys));
+    row("  sells", count(outcome.gateway.sells));
+    row("  notional", dollars(outcome.gateway.notional));
+    row("events lost", count(report.lost));
+    row("audit checksum", format!("{:016x}", outcome.audit.checksum));
+
+    row("best bid", level(outcome.top.bid));
+    row("best ask", level(outcome.top.ask));
+    if let Some((least, most)) = outcome.spread.range {
+        row("quotes with a spread", count(outcome.spread.quotes));
+        row("  least", dollars(least));
+        row("  mean", dollars(outcome.spread.mean()));
+        row("  most", dollars(most));
+    }
+
+    row("seconds", format!("{:.6}", report.wall_s));
+    row("events per second", count(report.events_per_s as u64));
+    row("tick to trade, p50", latency(report.tick_to_trade_ns.p50));
+    row("  p99", latency(report.tick_to_trade_ns.p99));
+    row("  p99.9", latency(report.tick_to_trade_ns.p999));
+    row("  max", latency(report.tick_to_trade_ns.max));
+    text
+}
+
+/// The result as one JSON object.
+pub(crate) fn json(outcome: &Outcome) -> serde_json::Result<String> {
+    serde_json::to_string(&Report::of(outcome)).map(|object| object + "\n")
+}
+
+/// The fields of the JSON object, in their order. Prices are in dollars x 10,000.
+#[derive(Serialize)]
+struct Report {
+    events: u64,
+    by_type: ByType,
+    unknown_orders: u64,
+    orders_sent: u64,
+    lost: u64,
+    best_bid: Option<i64>,
+    best_ask: Option<i64>,
+    wall_s: f64,
+    events_per_s: f64,
+    tick_to_trade_ns: Latency,
+}
+
+#[derive(Serialize)]
+struct ByType {
+    submission: u64,
+    cancellation: u64,
+    deletion: u64,
+    execution_visible: u64,
+    execution_hidden: u64,
+    cross: u64,
+    halt: u64,
+}
+
+/// All null if no order was sent.
+#[derive(Serialize)]
+struct Latency {
+    p50: Option<u64>,
+    p99: Option<u64>,
+    p999: Option<u64>,
+    max: Option<u64>,
+}
+
+impl Report {
+    fn of(outcome: &Outcome) -> Self {
+        let of_kind = |kind: Kind| outcome.audit.by_kind[kind as usize];
+        let latencies = &outcome.gateway.tick_to_trade_ns;
+        let quantile =
+            |quantile| (!latencies.is_empty()).then(|| latencies.value_at_quantile(quantile));
+        let wall_s = outcome.wall.as_secs_f64();
+        Self {
+            events: outcome.events,
+            by_type: ByType {
+                submission: of_kind(Kind::Submission),
+                cancellation: of_kind(Kind::Cancellation),
+                deletion: of_kind(Kind::Deletion),
+                execution_visible: of_kind(Kind::ExecutionVisible),
+                execution_hidden: of_kind(Kind::ExecutionHidden),
+                cross: of_kind(Kind::Cross),
+                halt: of_kind(Kind::Halt),
+            },
+            unknown_orders: outcome.unknown_orders,
+            orders_sent: outcome.orders_sent,
+            lost: outcome.lost,
+            best_bid: outcome.top.bid.map(|level| level.price),
+            best_ask: outcome.top.ask.map(|level| level.price),
+            wall_s,
+            events_per_s: (outcome.events as f64 / wall_s).round(),
+            tick_to_trade_ns: Latency {
+                p50: quantile(0.5),
+                p99: quantile(0.99),
+                p999: quantile(0.999),
+                max: quantile(1.0),
+            },
+        }
+    }
+}
+
+fn level(level: Option<Level>) -> String {
+    level.map_or("none".into(), |level| {
+        format!("{} x {}", HumanCount(level.shares), dollars(level.price))
+    })
+}
+
+/// Cents if it is whole cents, else all four decimals.
+fn dollars(price: impl Into<i128>) -> String {
+    let price = price.into();
+    let sign = if price < 0 { "-" } else { "" };
+    let (dollars, rest) = (price.abs() / PRICE_SCALE, price.abs() % PRICE_SCALE);
+    if rest % 100 == 0 {
+        format!("{sign}{dollars}.{:02}", rest / 100)
+    } else {
+        format!("{sign}{dollars}.{rest:04}")
+    }
+}
+
+fn nanoseconds(ns: u64) -> String {
+    match ns {
+        0..10_000 => format!("{ns} ns"),
+        10_000..10_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        _ => format!("{:.1} ms", ns as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_read_as_dollars() {
+        assert_eq!(dollars(5_853_300), "585.33");
+        assert_eq!(dollars(5_853_350), "585.3350");
+        assert_eq!(dollars(-100), "-0.01");
+    }
+
+    #[test]
+    fn latencies_keep_a_readable_unit() {
+        assert_eq!(nanoseconds(812), "812 ns");
+        assert_eq!(nanoseconds(12_345), "12.3 us");
+        assert_eq!(nanoseconds(12_345_678), "12.3 ms");
+    }
+}
