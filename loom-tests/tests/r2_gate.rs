@@ -111,3 +111,24 @@ fn an_early_release_gives_up_the_prefix_only() {
         assert_eq!(reader.join().unwrap(), [1, 2, 3]);
     });
 }
+
+/// What a dropped claim wrote lies a lap below what another producer writes.
+#[test]
+fn a_skipped_slot_is_written_again() {
+    model("r2 a_skipped_slot_is_written_again", || {
+        let ring = ring(1, Many);
+        let consumer = ring.consumer("c").join().unwrap();
+        let first = ring.shared_producer().unwrap();
+        let mut second = first.try_clone().unwrap();
+        let other = thread::spawn(move || {
+            let mut claim = second.claim(1).unwrap();
+            claim[0] = 99;
+            drop(claim);
+            second
+        });
+        let reader = thread::spawn(move || take(consumer, 1));
+        let _first = publish_shared(first, 10..11);
+        other.join().unwrap();
+        assert_eq!(reader.join().unwrap().0, [10]);
+    });
+}
