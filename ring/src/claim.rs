@@ -20,10 +20,11 @@ pub(crate) struct Claimer<T> {
     pub(crate) wait: Wait,
     producers: Producers,
     row: usize,
-    /// One producer: the end of what it has published.
+    /// The end of what it has published or given up; with many producers, the start of its claim if
+    /// there is one.
     next: Sequence,
-    /// Many producers: the claim that is neither published nor skipped, if it is not empty.
-    open: (Sequence, Sequence),
+    /// Many producers: the end of its claim if that is above `next`.
+    claimed: Sequence,
     /// The gate as last seen: no claim of this producer ends above it. 0: not looked yet.
     limit: Sequence,
     /// The consumers that gate.
@@ -39,7 +40,7 @@ impl<T> Claimer<T> {
             producers,
             row,
             next: 0,
-            open: (0, 0),
+            claimed: 0,
             limit: 0,
             gating: Rows::default(),
         }
@@ -85,7 +86,8 @@ impl<T> Claimer<T> {
             intent.announce(lo);
             match claimed.advance(lo, hi) {
                 Ok(()) => {
-                    self.open = (lo, hi);
+                    self.next = lo;
+                    self.claimed = hi;
                     return Ok(lo);
                 }
                 Err(now) => lo = now,
@@ -217,13 +219,10 @@ impl<T> Claimer<T> {
             // INVARIANT R3: the events are written, and this one store shows all of them.
             self.memory.stamp(lo).publish(hi);
         }
-        match self.producers {
-            Producers::One => {
-                self.memory.header().published.publish(hi);
-                self.next = hi;
-            }
-            Producers::Many => self.open = (hi, hi),
+        if self.producers == Producers::One {
+            self.memory.header().published.publish(hi);
         }
+        self.next = hi;
     }
 
     /// Gives the claim `[lo, hi)` up: one producer has told nobody of it, many step over it.
@@ -232,16 +231,15 @@ impl<T> Claimer<T> {
         if self.producers == Producers::Many && lo < hi {
             self.memory.stamp(lo).skip(hi);
             self.memory.row(self.row).record.add_skipped(hi - lo);
-            self.open = (hi, hi);
+            self.next = hi;
         }
     }
 
     /// A claim whose value was forgotten holds up everybody behind it until it is skipped.
     #[inline]
     fn skip_leaked_claim(&mut self) {
-        let (lo, hi) = self.open;
-        if lo < hi {
-            self.abandon(lo, hi);
+        if self.next < self.claimed {
+            self.abandon(self.next, self.claimed);
         }
     }
 

@@ -121,6 +121,9 @@ mod layout;
 mod region;
 mod sync;
 
+// What the compiler refuses.
+mod contracts;
+
 pub use claim::ClaimError;
 pub use consumer::{Batch, Closed, Consumer, ConsumerBuilder, Events, NotReady};
 pub use member::{JoinError, MemberKind, ProducerError};

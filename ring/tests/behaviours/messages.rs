@@ -1,0 +1,195 @@
+//! Messages: each error names the thing, the value and what to do.
+
+use std::error::Error;
+
+use annulus_ring::Producers::{Many, One};
+use annulus_ring::{
+    BuildError, ClaimError, Closed, JoinError, NotReady, ProducerError, Rejected, Ring,
+};
+
+use crate::{consumer, ring};
+
+/// Each error with words that its message has to contain.
+#[test]
+fn an_error_names_the_thing_the_value_and_what_to_do() {
+    let name = || "risk".to_owned();
+    let after = "book".to_owned();
+    let (required, left, requested) = (3, 1, 9);
+    let event_size = 4096;
+    let cases: Vec<(Box<dyn Error>, &[&str])> = vec![
+        (
+            BuildError::Capacity { capacity: 1000 }.into(),
+            &["capacity", "power of two", "1000", "use 1024"],
+        ),
+        (
+            BuildError::Capacity { capacity: 0 }.into(),
+            &["0 is not", "use 1"],
+        ),
+        (
+            BuildError::Capacity {
+                capacity: usize::MAX,
+            }
+            .into(),
+            &["smaller"],
+        ),
+        (
+            BuildError::Members { members: 65 }.into(),
+            &["1 to 64 members", "65"],
+        ),
+        (
+            BuildError::RequiredConsumers {
+                required,
+                members: 3,
+            }
+            .into(),
+            &["3 consumers", "table of 3", ".members(4)"],
+        ),
+        (
+            BuildError::TooLarge {
+                capacity: 1 << 60,
+                event_size,
+            }
+            .into(),
+            &["1152921504606846976 events", "4096 bytes", "smaller ring"],
+        ),
+        (
+            ClaimError::Full { free: 2 }.into(),
+            &["full", "2 slots", "claim fewer"],
+        ),
+        (
+            ClaimError::TooLong {
+                requested,
+                capacity: 8,
+            }
+            .into(),
+            &["9 slots", "ring of 8", "larger ring"],
+        ),
+        (
+            ClaimError::Abandoned { required, left }.into(),
+            &["requires 3 consumers", "only 1", "require fewer"],
+        ),
+        (
+            ProducerError::WrongKind { built_for: One }.into(),
+            &["one producer", "Ring::producer", "Producers::Many"],
+        ),
+        (
+            ProducerError::WrongKind { built_for: Many }.into(),
+            &["many", "Ring::shared_producer", "Producers::One"],
+        ),
+        (
+            ProducerError::Taken.into(),
+            &["only producer", "Producers::Many"],
+        ),
+        (
+            ProducerError::TableFull { members: 16 }.into(),
+            &["a producer", "holds 16", ".members(n)", "64"],
+        ),
+        (
+            ProducerError::Closed.into(),
+            &["closed", "build another ring"],
+        ),
+        (
+            JoinError::BadName {
+                name: "x".repeat(99),
+            }
+            .into(),
+            &["name", "1 to 80 bytes", "xxx", "has 99", "choose another"],
+        ),
+        (
+            JoinError::NameTaken { name: name() }.into(),
+            &["\"risk\"", "choose another"],
+        ),
+        (
+            JoinError::UnknownName {
+                name: name(),
+                after,
+            }
+            .into(),
+            &["\"risk\"", "\"book\"", "join that one first"],
+        ),
+        (
+            JoinError::BatchLimit { name: name() }.into(),
+            &["\"risk\"", "is 0", "at least 1"],
+        ),
+        (
+            JoinError::Started { name: name() }.into(),
+            &[
+                "\"risk\"",
+                "before the first claim",
+                ".require_consumers(n)",
+            ],
+        ),
+        (
+            JoinError::TableFull {
+                name: name(),
+                members: 4,
+            }
+            .into(),
+            &["consumer \"risk\"", "holds 4", ".members(n)"],
+        ),
+        (
+            JoinError::Closed { name: name() }.into(),
+            &["\"risk\"", "closed", "build another ring"],
+        ),
+        (NotReady::Idle.into(), &["no event", "try later"]),
+        (NotReady::Gated.into(), &["comes after", "try later"]),
+        (NotReady::Closed.into(), &["closed and drained"]),
+        (Closed.into(), &["closed and drained", "producer"]),
+    ];
+    for (error, words) in cases {
+        let message = error.to_string();
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in {message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rejected_value_tells_the_cause() {
+    let rejected = Rejected {
+        value: 7,
+        cause: ClaimError::Full { free: 0 },
+    };
+    assert!(rejected.to_string().contains("full"));
+    let source = rejected.source().unwrap().downcast_ref();
+    assert_eq!(source, Some(&rejected.cause));
+}
+
+/// They show what they are, and nothing of the events, which need not be `Debug`.
+#[test]
+fn everything_can_be_printed_for_debugging() {
+    struct Opaque;
+
+    let ring = Ring::builder(4).build(|| Opaque).unwrap();
+    let builder = ring.consumer("reader").after(["nobody"]);
+    let shown = format!("{:?} {builder:?}", Ring::builder(4));
+    assert!(shown.contains("capacity: 4") && shown.contains("nobody"));
+    let mut reader = consumer(&ring, "reader");
+    let mut feed = ring.producer().unwrap();
+    let mut claim = feed.claim(2).unwrap();
+    assert_eq!(
+        format!("{:?}", claim.iter_mut()),
+        "Slots { left: 0..2, .. }"
+    );
+    assert_eq!(format!("{claim:?}"), "Claim { sequences: 0..2, .. }");
+    claim.publish();
+    let batch = reader.try_next_batch().unwrap();
+    assert_eq!(format!("{:?}", batch.iter()), "Events { left: 0..2, .. }");
+    assert!(format!("{batch:?}").contains("sequences: 0..2, backlog: 2"));
+    drop(batch);
+    assert!(format!("{reader:?}").contains("\"reader\", position: 2"));
+    assert_eq!(format!("{feed:?}"), "Producer { capacity: 4, .. }");
+    assert_eq!(format!("{ring:?}"), "Ring { capacity: 4, .. }");
+    let shared = crate::ring(2, Many).shared_producer().unwrap();
+    assert_eq!(format!("{shared:?}"), "SharedProducer { capacity: 2, .. }");
+}
+
+#[test]
+fn a_ring_is_closed_by_the_one_handle_that_can() {
+    let ring = ring(1, One);
+    let handle = ring.clone();
+    drop(ring);
+    assert!(!handle.snapshot().closed);
+    drop(handle.producer().unwrap());
+    assert!(handle.snapshot().closed);
+}
