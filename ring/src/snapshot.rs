@@ -46,8 +46,8 @@ pub struct Member {
     pub name: String,
     /// What it is.
     pub kind: MemberKind,
-    /// Of a consumer, the next sequence that it has not released. Of a producer, where its latest claim
-    /// started, or the end of what is published if it is the only one.
+    /// Of a consumer, the next sequence that it has not released. Of one of many producers, where its
+    /// latest claim started; of one that has none, or does not tell, the end of what is published.
     pub position: Sequence,
     /// Of a consumer, how many published sequences it has not released; of a producer 0.
     pub lag: u64,

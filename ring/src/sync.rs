@@ -6,11 +6,6 @@
 
 #[cfg(not(loom))]
 mod platform {
-    #![allow(
-        clippy::disallowed_types,
-        reason = "this is the facade that the lint points to"
-    )]
-
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic::AtomicU64;
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
