@@ -16,7 +16,7 @@ pub use std::sync::atomic::Ordering::Relaxed;
 
 use std::ops::Range;
 
-use annulus_ring::{Consumer, Producer, Producers, Ring, SharedProducer};
+use annulus_ring::{Consumer, Layout, Producer, Producers, Ring, SharedProducer};
 
 /// How often a model preempts a thread that could go on.
 pub const PREEMPTIONS: usize = 3;
@@ -57,6 +57,12 @@ pub fn model(_name: &str, scenario: impl Fn() + Send + Sync + 'static) {
 pub fn ring(capacity: usize, producers: Producers) -> Ring<u64> {
     let builder = Ring::builder(capacity).producers(producers).members(4);
     builder.build(|| 0).unwrap()
+}
+
+/// As [`ring`], with the stamps in an array of their own.
+pub fn ring_apart(capacity: usize, producers: Producers) -> Ring<u64> {
+    let builder = Ring::builder(capacity).producers(producers).members(4);
+    builder.layout(Layout::Apart).build(|| 0).unwrap()
 }
 
 /// Reads `count` events and keeps the consumer, so that the model ends there; returns both.

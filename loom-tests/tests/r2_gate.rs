@@ -2,7 +2,7 @@
 //!
 //! Loom checks every access to an event: what these models assert is mostly that there is no race.
 
-use annulus_loom_tests::{model, publish, publish_shared, ring, take, thread};
+use annulus_loom_tests::{model, publish, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
 
 /// One and a half laps behind one consumer.
@@ -15,6 +15,35 @@ fn one_producer_waits_for_the_consumer() {
         let reader = thread::spawn(move || take(consumer, 3));
         let _producer = publish(producer, 0..3);
         assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+    });
+}
+
+/// The same algorithm over the other layout.
+#[test]
+fn one_producer_waits_with_stamps_apart() {
+    model("r2 one_producer_waits_with_stamps_apart", || {
+        let ring = ring_apart(2, One);
+        let consumer = ring.consumer("c").join().unwrap();
+        let producer = ring.producer().unwrap();
+        let reader = thread::spawn(move || take(consumer, 3));
+        let _producer = publish(producer, 0..3);
+        assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+    });
+}
+
+/// The same algorithm over the other layout, with many producers.
+#[test]
+fn many_producers_wait_with_stamps_apart() {
+    model("r2 many_producers_wait_with_stamps_apart", || {
+        let ring = ring_apart(2, Many);
+        let consumer = ring.consumer("c").join().unwrap();
+        let first = publish_shared(ring.shared_producer().unwrap(), 10..11);
+        let second = first.try_clone().unwrap();
+        let other = thread::spawn(move || publish_shared(second, 20..21));
+        let reader = thread::spawn(move || take(consumer, 3));
+        let _first = publish_shared(first, 11..12);
+        other.join().unwrap();
+        assert_eq!(reader.join().unwrap().0.iter().sum::<u64>(), 41);
     });
 }
 

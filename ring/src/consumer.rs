@@ -88,7 +88,6 @@ impl<T> ConsumerBuilder<T> {
             name,
             wait,
             batch_limit: batch_limit as u64,
-            under_load: false,
         })
     }
 }
@@ -111,8 +110,6 @@ pub struct Consumer<T> {
     name: String,
     wait: Wait,
     batch_limit: u64,
-    /// Whether the last batch was there without waiting.
-    under_load: bool,
 }
 
 impl<T> Consumer<T> {
@@ -200,12 +197,11 @@ impl<T> Consumer<T> {
     /// Returns up to where events can be read.
     #[inline]
     fn wait_for_events(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        if self.under_load && self.probe.has_drained() && !matches!(patience, Patience::None) {
-            let_batches_grow();
+        if self.probe.has_drained_a_backlog() && !matches!(patience, Patience::None) {
+            let_batches_grow(self.probe.memory.capacity());
         }
         let to = self.probe.look(Reach::Backlog);
-        self.under_load = to > self.probe.position();
-        if self.under_load {
+        if to > self.probe.position() {
             Ok(to)
         } else {
             self.wait_at_the_front(patience)
@@ -315,6 +311,24 @@ impl<'c, T> Batch<'c, T> {
         // `Range<u64>` has no exact size, so the events are counted instead.
         let first = self.probe.position();
         (self.iter().enumerate()).map(move |(index, event)| (first + index as u64, event))
+    }
+
+    /// The events as two slices, one behind the other: up to the last slot of the ring, and from its
+    /// first slot on. Nothing in the layout [`Beside`](crate::Layout::Beside), where stamps lie between
+    /// events.
+    ///
+    /// # Examples
+    /// See [`Layout`](crate::Layout).
+    #[cfg(not(loom))]
+    #[inline]
+    #[must_use]
+    pub fn as_slices(&self) -> Option<(&[T], &[T])> {
+        let [first, second] = self.probe.memory.runs(self.probe.position(), self.hi)?;
+        // SAFETY: R3, as in `index`, for each of the slots; they lie one behind the other.
+        let first = unsafe { std::slice::from_raw_parts(first.0.as_ptr(), first.1) };
+        // SAFETY: as above.
+        let second = unsafe { std::slice::from_raw_parts(second.0.as_ptr(), second.1) };
+        Some((first, second))
     }
 
     /// The sequences that it still holds.

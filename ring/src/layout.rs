@@ -3,11 +3,14 @@
 //! ```text
 //! header   | claimed | published | floor | status |         each on 128 bytes of its own
 //! row      | position, intent | end, kind, masks, name |    once per member
-//! slot     | stamp | event | padding |                      stride such that none straddles a line
+//! slots    | stamp, event | stamp, event | ...              `Beside`
+//!          | stamp | stamp | ... | event | event | ...      `Apart`
 //! ```
 //!
 //! What others poll lies apart from what they do not, and what one member writes apart from what
 //! another writes: a line is handed over only to hand something over.
+
+use std::mem::offset_of;
 
 use crossbeam_utils::CachePadded;
 
@@ -17,7 +20,7 @@ use crate::stamp::Stamp;
 use crate::sync::EventCell;
 
 /// Bytes that processors hand over at a time.
-pub(crate) const CACHE_LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 
 /// The words of the ring as a whole.
 #[repr(C)]
@@ -55,37 +58,117 @@ impl Row {
     }
 }
 
-/// One cell of the ring, in the layout `Beside`: one line transfer brings stamp and event.
-#[repr(C)]
-pub(crate) struct Slot<T> {
-    pub(crate) stamp: Stamp,
-    pub(crate) event: EventCell<T>,
+/// How stamps and events lie in memory; the algorithm is the same.
+///
+/// # Examples
+/// ```
+/// use annulus_ring::{Layout, Ring};
+///
+/// let ring = Ring::builder(8).layout(Layout::Apart).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// ring.producer()?.publish_batch(3, |slots| slots.zip(1..).for_each(|(slot, n)| *slot = n))?;
+/// assert_eq!(book.next_batch()?.as_slices(), Some(([1, 2, 3].as_slice(), [].as_slice())));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Each stamp in front of its event, and no slot across a cache line that it fits in: one line
+    /// transfer brings both. For latency, and events of up to 56 bytes.
+    #[default]
+    Beside,
+    /// Stamps in one dense array and events in another: nothing between events. For large batches of
+    /// small events, and for reading them as slices.
+    Apart,
 }
 
-/// The distance between slots: rounded up so that none straddles a cache line that it could fit in,
-/// and larger ones start on a line.
-pub(crate) const fn slot_stride<T>() -> usize {
-    let size = size_of::<Slot<T>>();
-    if size <= CACHE_LINE {
-        size.next_power_of_two()
-    } else {
-        size.next_multiple_of(CACHE_LINE)
+/// A stamp and its event in the layout `Beside`.
+#[repr(C)]
+struct Slot<T> {
+    stamp: Stamp,
+    event: EventCell<T>,
+}
+
+/// Where the stamps and events of a ring lie, in bytes from the start of their memory. The first stamp
+/// lies at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotPicture {
+    pub(crate) stamp_stride: usize,
+    pub(crate) first_event: usize,
+    pub(crate) event_stride: usize,
+    pub(crate) size: usize,
+    pub(crate) align: usize,
+}
+
+impl SlotPicture {
+    /// The picture of `capacity` slots, or nothing if it is too large to be described.
+    pub(crate) const fn of<T>(layout: Layout, capacity: usize) -> Option<Self> {
+        // Processors prefetch lines in pairs: what starts here shares its pair with nothing before.
+        const PAIR: usize = 2 * CACHE_LINE;
+        match layout {
+            Layout::Beside => {
+                let size = size_of::<Slot<T>>();
+                let stride = if size <= CACHE_LINE {
+                    size.next_power_of_two()
+                } else {
+                    size.next_multiple_of(CACHE_LINE)
+                };
+                let Some(size) = stride.checked_mul(capacity) else {
+                    return None;
+                };
+                Some(Self {
+                    stamp_stride: stride,
+                    first_event: offset_of!(Slot<T>, event),
+                    event_stride: stride,
+                    size,
+                    align: larger(align_of::<Slot<T>>(), PAIR),
+                })
+            }
+            Layout::Apart => {
+                let align = larger(align_of::<EventCell<T>>(), PAIR);
+                let Some(stamps) = size_of::<Stamp>().checked_mul(capacity) else {
+                    return None;
+                };
+                let Some(first_event) = stamps.checked_next_multiple_of(align) else {
+                    return None;
+                };
+                let Some(events) = size_of::<EventCell<T>>().checked_mul(capacity) else {
+                    return None;
+                };
+                let Some(size) = first_event.checked_add(events) else {
+                    return None;
+                };
+                Some(Self {
+                    stamp_stride: size_of::<Stamp>(),
+                    first_event,
+                    event_stride: size_of::<EventCell<T>>(),
+                    size,
+                    align,
+                })
+            }
+        }
     }
+}
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }
 
 #[cfg(all(not(loom), target_arch = "x86_64"))]
 const _: () = {
-    use std::mem::offset_of;
     assert!(size_of::<Header>() == 512);
     assert!(offset_of!(Header, published) == 128);
     assert!(offset_of!(Header, floor) == 256);
     assert!(offset_of!(Header, status) == 384);
     assert!(size_of::<Row>() == 256);
     assert!(offset_of!(Row, record) == 128);
-    assert!(offset_of!(Slot<u64>, event) == 8);
-    assert!(slot_stride::<()>() == 8);
-    assert!(slot_stride::<u64>() == 16);
-    assert!(slot_stride::<[u64; 3]>() == 32);
-    assert!(slot_stride::<[u64; 7]>() == 64);
-    assert!(slot_stride::<[u64; 8]>() == 128);
+    assert!(beside::<()>().event_stride == 8);
+    assert!(beside::<u64>().event_stride == 16);
+    assert!(beside::<u64>().first_event == 8);
+    assert!(beside::<[u64; 3]>().event_stride == 32);
+    assert!(beside::<[u64; 7]>().event_stride == 64);
+    assert!(beside::<[u64; 8]>().event_stride == 128);
+
+    const fn beside<T>() -> SlotPicture {
+        SlotPicture::of::<T>(Layout::Beside, 8).unwrap()
+    }
 };

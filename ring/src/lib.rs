@@ -126,6 +126,7 @@ mod contracts;
 
 pub use claim::ClaimError;
 pub use consumer::{Batch, Closed, Consumer, ConsumerBuilder, Events, NotReady};
+pub use layout::Layout;
 pub use member::{JoinError, MemberKind, ProducerError};
 pub use producer::{Claim, Producer, Rejected, SharedProducer, Slots};
 pub use ring::{BuildError, Producers, Ring, RingBuilder};

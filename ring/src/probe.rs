@@ -19,6 +19,8 @@ pub(crate) struct Probe<T> {
     limit: Sequence,
     /// Those that it comes after, less those that have left.
     before: Rows,
+    /// Whether it found more than one batch when it last looked past one.
+    backlog: bool,
     producers: Producers,
 }
 
@@ -43,6 +45,7 @@ impl<T> Probe<T> {
             known: 0,
             limit: if before.is_empty() { Sequence::MAX } else { 0 },
             before,
+            backlog: false,
             producers,
         }
     }
@@ -52,10 +55,11 @@ impl<T> Probe<T> {
         self.position
     }
 
-    /// Whether it has come to the end of what it knows to be published.
+    /// Whether it has come to the end of what it knows that it may read, and there was more than one
+    /// batch of it: producers run ahead of it, so it can leave them alone for a moment.
     #[inline]
-    pub(crate) fn has_drained(&self) -> bool {
-        self.position == self.known
+    pub(crate) fn has_drained_a_backlog(&self) -> bool {
+        self.backlog && self.position == self.known.min(self.limit)
     }
 
     pub(crate) fn skipped(&self) -> u64 {
@@ -74,15 +78,18 @@ impl<T> Probe<T> {
             }
             if self.known == self.position {
                 match self.stamp_at(self.position) {
-                    Reading::Events(hi) => self.known = hi,
+                    Reading::Events(hi) => {
+                        self.known = hi;
+                        if reach == Reach::Backlog {
+                            self.look_ahead();
+                        }
+                        self.backlog = self.known > hi;
+                    }
                     Reading::Skip(hi) => {
                         self.step_over(hi);
                         continue;
                     }
                     Reading::Unpublished | Reading::Overtaken => return self.position,
-                }
-                if reach == Reach::Backlog {
-                    self.look_ahead();
                 }
             }
             // INVARIANT R4: not past those that it comes after.
@@ -119,19 +126,20 @@ impl<T> Probe<T> {
         self.advance(hi);
     }
 
-    /// Finds how much more is published, without waiting for the lines that are being written now.
+    /// Finds how much more is published than the batch that has just been found.
     #[inline]
     fn look_ahead(&mut self) {
-        match self.producers {
-            // Use it only if it is greater: a stamp is out before `published` is.
-            Producers::One => self.known = self.known.max(self.memory.header().published.observe()),
-            Producers::Many => {
-                for _ in 0..MOST_AHEAD {
-                    match self.stamp_at(self.known) {
-                        Reading::Events(hi) => self.known = hi,
-                        _ => break,
-                    }
-                }
+        // With one producer `published` tells it all; but the producer is about to write that line,
+        // so it is read only if the next stamp, which came with this one or is next to it, says that
+        // it is worth the while. Use it only if it is greater: a stamp is out before `published` is.
+        for _ in 0..MOST_AHEAD {
+            let Reading::Events(hi) = self.stamp_at(self.known) else {
+                break;
+            };
+            self.known = hi;
+            if self.producers == Producers::One {
+                self.known = hi.max(self.memory.header().published.observe());
+                break;
             }
         }
     }
@@ -182,7 +190,7 @@ impl<T> Probe<T> {
     /// Whether the next event is published and only a stage before this one is not done with it.
     pub(crate) fn is_gated(&self) -> bool {
         self.limit <= self.position
-            && (!self.has_drained()
+            && (self.position < self.known
                 || matches!(
                     self.stamp_at(self.position),
                     Reading::Events(_) | Reading::Skip(_)

@@ -411,6 +411,35 @@ impl<T> Claim<'_, T> {
         }
     }
 
+    /// The slots as two slices, one behind the other: up to the last slot of the ring, and from its
+    /// first slot on. Nothing in the layout [`Beside`](crate::Layout::Beside), where stamps lie between
+    /// events.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Layout, Ring};
+    /// # let ring = Ring::builder(8).layout(Layout::Apart).build(u8::default)?;
+    /// let mut feed = ring.producer()?;
+    /// let mut claim = feed.claim(4)?;
+    /// if let Some((first, second)) = claim.as_mut_slices() {
+    ///     let (here, there) = b"ring".split_at(first.len());
+    ///     first.copy_from_slice(here);
+    ///     second.copy_from_slice(there);
+    /// }
+    /// claim.publish();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn as_mut_slices(&mut self) -> Option<(&mut [T], &mut [T])> {
+        let [first, second] = self.claimer.memory.runs(self.lo, self.hi)?;
+        // SAFETY: R2, as in `index_mut`, for each of the slots; they lie one behind the other.
+        let first = unsafe { std::slice::from_raw_parts_mut(first.0.as_ptr(), first.1) };
+        // SAFETY: as above; none is in both, as a claim is not more than a lap.
+        let second = unsafe { std::slice::from_raw_parts_mut(second.0.as_ptr(), second.1) };
+        Some((first, second))
+    }
+
     #[inline]
     fn sequence_of(&self, index: usize) -> Sequence {
         assert!(

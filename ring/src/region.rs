@@ -3,10 +3,10 @@
 //! Never bytes: so the same code runs on the heap, on loom's types, and on any other memory that can
 //! be seen as these types.
 
-use std::alloc::{self, Layout};
+use std::alloc;
 use std::ptr::NonNull;
 
-use crate::layout::{CACHE_LINE, Header, Row, Slot, slot_stride};
+use crate::layout::{Header, Layout, Row, SlotPicture};
 use crate::ring::{BuildError, Producers};
 use crate::sequence::Sequence;
 use crate::stamp::Stamp;
@@ -27,6 +27,7 @@ impl<T> Region<T> {
     /// A region on the heap whose events `factory` makes, in the order of their slots.
     pub(crate) fn heap(
         capacity: usize,
+        layout: Layout,
         members: usize,
         producers: Producers,
         required_consumers: usize,
@@ -39,7 +40,7 @@ impl<T> Region<T> {
             joins: Mutex::new(()),
             producers,
             required_consumers,
-            slots: SlotArray::new(capacity, factory)?,
+            slots: SlotArray::new(capacity, layout, factory)?,
         })
     }
 }
@@ -79,19 +80,41 @@ impl<T> Memory<T> {
     /// The stamp in the slot of `sequence`.
     #[inline]
     pub(crate) fn stamp(&self, sequence: Sequence) -> &Stamp {
-        &self.slot(sequence).stamp
+        let stamp = self.slots.stamps.at(self.slots.index(sequence));
+        // SAFETY: the index is of one of the slots that `SlotArray::new` filled before there was a
+        // `Memory`, and `self.region` keeps them alive. Stamps are shared by `&` only.
+        unsafe { stamp.as_ref() }
     }
 
     /// Where the event of `sequence` is to be written. Writing through it takes R2.
     #[inline]
     pub(crate) fn to_write(&self, sequence: Sequence) -> *mut T {
-        self.slot(sequence).event.with_mut(|event| event)
+        self.event(sequence).with_mut(|event| event)
     }
 
     /// Where the event of `sequence` is to be read. Reading through it takes R3.
     #[inline]
     pub(crate) fn to_read(&self, sequence: Sequence) -> *const T {
-        self.slot(sequence).event.with(|event| event)
+        self.event(sequence).with(|event| event)
+    }
+
+    /// Where the events of `[lo, hi)` lie, which are not more than a lap: up to the last slot, and
+    /// from the first slot on. Nothing if there is something between them.
+    #[cfg(not(loom))] // A model's cells are more than their events.
+    #[inline]
+    pub(crate) fn runs(&self, lo: Sequence, hi: Sequence) -> Option<[(NonNull<T>, usize); 2]> {
+        debug_assert!(
+            hi - lo <= self.capacity(),
+            "{lo} to {hi} is more than a lap"
+        );
+        if self.slots.events.stride != size_of::<T>() {
+            return None;
+        }
+        let start = self.slots.index(lo);
+        let len = (hi - lo) as usize;
+        let first = len.min(self.capacity() as usize - start);
+        let at = |index| self.slots.events.at(index).cast();
+        Some([(at(start), first), (at(0), len - first)])
     }
 
     /// Says where writing to the events of `[lo, hi)` ends. It compiles to nothing: a reference goes
@@ -112,12 +135,10 @@ impl<T> Memory<T> {
     }
 
     #[inline]
-    fn slot(&self, sequence: Sequence) -> &Slot<T> {
-        let index = (sequence & self.slots.mask) as usize;
-        let slot = self.slots.at(index);
-        // SAFETY: `index` is masked, so it is one of the slots that `SlotArray::new` filled before
-        // there was a `Memory`; `self.region` keeps them alive, and `Slot` is shared by `&` only.
-        unsafe { slot.as_ref() }
+    fn event(&self, sequence: Sequence) -> &EventCell<T> {
+        let event = self.slots.events.at(self.slots.index(sequence));
+        // SAFETY: as in `stamp`. The cell is shared by `&` only; what is in it is reached by pointers.
+        unsafe { event.as_ref() }
     }
 }
 
@@ -132,21 +153,15 @@ impl<T> Clone for Memory<T> {
 
 /// Where the slots of a ring lie.
 struct SlotPtr<T> {
-    base: NonNull<Slot<T>>,
-    stride: usize,
+    stamps: Strided<Stamp>,
+    events: Strided<EventCell<T>>,
     mask: u64,
 }
 
 impl<T> SlotPtr<T> {
     #[inline]
-    fn at(self, index: usize) -> NonNull<Slot<T>> {
-        debug_assert!(
-            index as u64 <= self.mask,
-            "slot {index} of {}",
-            self.mask + 1
-        );
-        // SAFETY: the array holds `mask + 1` slots, `stride` bytes apart, in one allocation.
-        unsafe { self.base.byte_add(index * self.stride) }
+    fn index(self, sequence: Sequence) -> usize {
+        (sequence & self.mask) as usize
     }
 }
 
@@ -158,54 +173,81 @@ impl<T> Clone for SlotPtr<T> {
 
 impl<T> Copy for SlotPtr<T> {}
 
-// SAFETY: the pointer is to memory that `Region` owns. Events are written by one thread (R2: takes
+// SAFETY: the pointers are to memory that `Region` owns. Events are written by one thread (R2: takes
 // `T: Send`), read by several at once, and dropped by any (R3: takes `T: Sync`, and `Send`).
 unsafe impl<T: Send + Sync> Send for SlotPtr<T> {}
 // SAFETY: as above; `&SlotPtr` gives nothing that `SlotPtr`, which is `Copy`, does not.
 unsafe impl<T: Send + Sync> Sync for SlotPtr<T> {}
 
+/// Some values, `stride` bytes apart.
+struct Strided<X> {
+    base: NonNull<X>,
+    stride: usize,
+}
+
+impl<X> Strided<X> {
+    /// The place of the value of this index, which is that of a slot.
+    #[inline]
+    fn at(self, index: usize) -> NonNull<X> {
+        // SAFETY: `SlotArray::new` allocated as many as there are slots, in one piece.
+        unsafe { self.base.byte_add(index * self.stride) }
+    }
+}
+
+impl<X> Clone for Strided<X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<X> Copy for Strided<X> {}
+
 /// The slots of a ring on the heap.
 struct SlotArray<T> {
     ptr: SlotPtr<T>,
-    layout: Layout,
+    layout: alloc::Layout,
     /// How many slots hold an event: all, unless the factory panicked.
     filled: usize,
 }
 
 impl<T> SlotArray<T> {
-    fn new(capacity: usize, mut factory: impl FnMut() -> T) -> Result<Self, BuildError> {
+    fn new(
+        capacity: usize,
+        layout: Layout,
+        mut factory: impl FnMut() -> T,
+    ) -> Result<Self, BuildError> {
         let too_large = BuildError::TooLarge {
             capacity,
             event_size: size_of::<T>(),
         };
-        let stride = slot_stride::<T>();
-        // On 128 bytes, so that a slot of one line is not half of each of a prefetched pair.
-        let align = align_of::<Slot<T>>().max(2 * CACHE_LINE);
-        let Some(Ok(layout)) = stride
-            .checked_mul(capacity)
-            .map(|size| Layout::from_size_align(size, align))
-        else {
-            return Err(too_large);
-        };
-        // SAFETY: a slot has at least the size of its stamp and there is at least one: not zero.
-        let memory = unsafe { alloc::alloc(layout) };
-        let Some(base) = NonNull::new(memory.cast()) else {
-            return Err(too_large);
-        };
-        let mask = capacity as u64 - 1;
+        let picture = SlotPicture::of::<T>(layout, capacity).ok_or(too_large)?;
+        let layout =
+            alloc::Layout::from_size_align(picture.size, picture.align).map_err(|_| too_large)?;
+        // SAFETY: a slot has at least its stamp, and there is at least one: the size is not zero.
+        let memory = NonNull::new(unsafe { alloc::alloc(layout) }).ok_or(too_large)?;
+        // SAFETY: the events start inside the allocation, as the picture says.
+        let events = unsafe { memory.byte_add(picture.first_event) };
         let mut array = Self {
-            ptr: SlotPtr { base, stride, mask },
+            ptr: SlotPtr {
+                stamps: Strided {
+                    base: memory.cast(),
+                    stride: picture.stamp_stride,
+                },
+                events: Strided {
+                    base: events.cast(),
+                    stride: picture.event_stride,
+                },
+                mask: capacity as u64 - 1,
+            },
             layout,
             filled: 0,
         };
         for index in 0..capacity {
-            let slot = Slot {
-                stamp: Stamp::new(),
-                event: EventCell::new(factory()),
-            };
-            // SAFETY: inside the allocation and aligned, as the stride is a multiple of the slot's
-            // alignment; nobody else knows of it yet.
-            unsafe { array.ptr.at(index).write(slot) };
+            let event = EventCell::new(factory());
+            // SAFETY: inside the allocation and aligned, as the picture says; nobody else knows of it.
+            unsafe { array.ptr.stamps.at(index).write(Stamp::new()) };
+            // SAFETY: as above.
+            unsafe { array.ptr.events.at(index).write(event) };
             array.filled += 1;
         }
         Ok(array)
@@ -216,9 +258,11 @@ impl<T> Drop for SlotArray<T> {
     fn drop(&mut self) {
         for index in 0..self.filled {
             // SAFETY: filled, and dropped once: this is the last that is known of the region.
-            unsafe { self.ptr.at(index).drop_in_place() };
+            unsafe { self.ptr.stamps.at(index).drop_in_place() };
+            // SAFETY: as above.
+            unsafe { self.ptr.events.at(index).drop_in_place() };
         }
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { alloc::dealloc(self.ptr.base.as_ptr().cast(), self.layout) };
+        // SAFETY: allocated in `new` with this layout; the first stamp is where the memory starts.
+        unsafe { alloc::dealloc(self.ptr.stamps.base.as_ptr().cast(), self.layout) };
     }
 }

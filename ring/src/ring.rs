@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::claim::Claimer;
 use crate::consumer::ConsumerBuilder;
+use crate::layout::Layout;
 use crate::member::{MAX_MEMBERS, ProducerError, Roster};
 use crate::producer::{Producer, SharedProducer};
 use crate::region::{Memory, Region};
@@ -47,6 +48,7 @@ impl Ring<()> {
             producers: Producers::One,
             required_consumers: 0,
             members: RingBuilder::DEFAULT_MEMBERS,
+            layout: Layout::default(),
         }
     }
 }
@@ -146,6 +148,7 @@ pub struct RingBuilder {
     producers: Producers,
     required_consumers: usize,
     members: usize,
+    layout: Layout,
 }
 
 impl RingBuilder {
@@ -175,6 +178,12 @@ impl RingBuilder {
         self
     }
 
+    /// How stamps and events lie in memory; [`Layout::Beside`] by default.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Builds the ring: all memory is allocated here, and `factory` makes the event of every slot.
     ///
     /// Events are mutated in place by producers, and dropped with the ring.
@@ -199,6 +208,7 @@ impl RingBuilder {
             producers,
             required_consumers,
             members,
+            layout,
         } = self;
         if !capacity.is_power_of_two() {
             return Err(BuildError::Capacity { capacity });
@@ -212,7 +222,14 @@ impl RingBuilder {
                 members,
             });
         }
-        let region = Region::heap(capacity, members, producers, required_consumers, factory)?;
+        let region = Region::heap(
+            capacity,
+            layout,
+            members,
+            producers,
+            required_consumers,
+            factory,
+        )?;
         Ok(Ring::of(Memory::new(region)))
     }
 }

@@ -12,7 +12,7 @@ use std::mem;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use annulus_ring::{Batch, ClaimError, Consumer, NotReady, Producers, Ring, Sequence};
+use annulus_ring::{Batch, ClaimError, Consumer, Layout, NotReady, Producers, Ring, Sequence};
 use proptest::prelude::*;
 
 use common::Feed;
@@ -227,6 +227,7 @@ enum End {
 #[derive(Clone, Debug)]
 struct Program {
     capacity: usize,
+    layout: Layout,
     kind: Producers,
     producers: usize,
     /// Of each consumer: which of the earlier ones it comes after, as bits, and its batch limit.
@@ -287,9 +288,11 @@ fn program() -> impl Strategy<Value = Program> {
     ];
     let consumers = prop::collection::vec((any::<u8>(), 1..=9_usize), 0..=4);
     let steps = prop::collection::vec(step(), 0..60);
-    (capacity, producers, consumers, steps).prop_map(
-        |(capacity, (kind, producers), consumers, steps)| Program {
+    let layout = prop_oneof![Just(Layout::Beside), Just(Layout::Apart)];
+    (capacity, layout, producers, consumers, steps).prop_map(
+        |(capacity, layout, (kind, producers), consumers, steps)| Program {
             capacity,
+            layout,
             kind,
             producers,
             consumers,
@@ -318,7 +321,7 @@ struct Planned;
 impl Pair {
     fn new(program: &Program) -> Self {
         let builder = Ring::builder(program.capacity).producers(program.kind);
-        let ring = builder.build(|| u64::MAX).unwrap();
+        let ring = builder.layout(program.layout).build(|| u64::MAX).unwrap();
         let join = |index: usize, (after, batch_limit)| {
             let earlier = (0..index).filter(|bit| after & (1_u8 << bit) != 0);
             let builder = ring.consumer(&index.to_string()).batch_limit(batch_limit);

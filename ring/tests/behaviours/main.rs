@@ -8,6 +8,7 @@ mod building;
 mod consuming;
 mod events;
 mod graphs;
+mod layouts;
 mod members;
 mod messages;
 mod producing;
@@ -18,29 +19,35 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Consumer, NotReady, Producer, Producers, Ring, Sequence};
+use annulus_ring::{Consumer, Layout, NotReady, Producer, Producers, Ring, Sequence};
 
 use common::Feed;
 
 /// What exists for both kinds of producers is tested with both.
+const LAYOUTS: [Layout; 2] = [Layout::Beside, Layout::Apart];
 const KINDS: [Producers; 2] = [Producers::One, Producers::Many];
 
 /// From the smallest ring up.
 const CAPACITIES: [usize; 4] = [1, 2, 4, 64];
 
-/// Both kinds of producers with every capacity.
+/// Both kinds of producers with every capacity, in both layouts.
 fn rings() -> impl Iterator<Item = (Producers, usize, Ring<u64>)> {
-    KINDS.into_iter().flat_map(|kind| {
-        CAPACITIES.map(|capacity| {
-            let what = format!("{kind:?}, capacity {capacity}");
-            println!("{what}"); // Shown if the test fails.
-            (kind, capacity, ring(capacity, kind))
+    LAYOUTS.into_iter().flat_map(|layout| {
+        KINDS.into_iter().flat_map(move |kind| {
+            CAPACITIES.map(|capacity| {
+                println!("{layout:?}, {kind:?}, capacity {capacity}"); // Shown if the test fails.
+                (kind, capacity, ring_in(layout, capacity, kind))
+            })
         })
     })
 }
 
 fn ring(capacity: usize, kind: Producers) -> Ring<u64> {
-    (Ring::builder(capacity).producers(kind))
+    ring_in(Layout::default(), capacity, kind)
+}
+
+fn ring_in(layout: Layout, capacity: usize, kind: Producers) -> Ring<u64> {
+    (Ring::builder(capacity).producers(kind).layout(layout))
         .build(|| u64::MAX)
         .unwrap()
 }
