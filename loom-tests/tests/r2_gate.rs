@@ -4,17 +4,21 @@
 
 use annulus_loom_tests::{model, publish, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
+use annulus_ring::Ring;
 
 /// One and a half laps behind one consumer.
+fn one_producer_waits(ring: &Ring<u64>) {
+    let consumer = ring.consumer("c").join().unwrap();
+    let producer = ring.producer().unwrap();
+    let reader = thread::spawn(move || take(consumer, 3));
+    let _producer = publish(producer, 0..3);
+    assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+}
+
 #[test]
 fn one_producer_waits_for_the_consumer() {
     model("r2 one_producer_waits_for_the_consumer", || {
-        let ring = ring(2, One);
-        let consumer = ring.consumer("c").join().unwrap();
-        let producer = ring.producer().unwrap();
-        let reader = thread::spawn(move || take(consumer, 3));
-        let _producer = publish(producer, 0..3);
-        assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+        one_producer_waits(&ring(2, One));
     });
 }
 
@@ -22,12 +26,7 @@ fn one_producer_waits_for_the_consumer() {
 #[test]
 fn one_producer_waits_with_stamps_apart() {
     model("r2 one_producer_waits_with_stamps_apart", || {
-        let ring = ring_apart(2, One);
-        let consumer = ring.consumer("c").join().unwrap();
-        let producer = ring.producer().unwrap();
-        let reader = thread::spawn(move || take(consumer, 3));
-        let _producer = publish(producer, 0..3);
-        assert_eq!(reader.join().unwrap().0, [0, 1, 2]);
+        one_producer_waits(&ring_apart(2, One));
     });
 }
 
