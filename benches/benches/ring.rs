@@ -1,25 +1,33 @@
 //! How long the ring takes for one event, by itself: `cargo bench -p annulus-benches`.
 
-use annulus_benches::{one_to_one, round_trip};
-use annulus_ring::Producers;
+use std::time::Duration;
+
+use annulus_benches::cores::Cores;
+use annulus_benches::scenario::{Effort, SCENARIOS, Scenario};
+use annulus_benches::subjects::{Subject, annulus};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-fn throughput(criterion: &mut Criterion) {
-    for (name, producers) in [("one-to-one", Producers::One), ("many-1p", Producers::Many)] {
-        let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Elements(1));
-        for batch in [1, 10, 100] {
-            group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
-                bencher.iter_custom(|events| one_to_one(producers, batch, events));
+fn ring(criterion: &mut Criterion) {
+    let cores = Cores::of_this_process(); // Before any thread is pinned.
+    let subjects = annulus::subjects();
+    for scenario in &SCENARIOS {
+        let mut group = criterion.benchmark_group(scenario.name);
+        if !scenario.is_round_trip() {
+            group.throughput(Throughput::Elements(1));
+        }
+        for subject in &subjects {
+            group.bench_function(BenchmarkId::from_parameter(subject.name()), |bencher| {
+                bencher.iter_custom(|events| time(&**subject, scenario, events, cores));
             });
         }
         group.finish();
     }
 }
 
-fn latency(criterion: &mut Criterion) {
-    criterion.bench_function("round-trip", |bencher| bencher.iter_custom(round_trip));
+fn time(subject: &dyn Subject, scenario: &Scenario, events: u64, cores: Cores) -> Duration {
+    let sample = subject.measure(scenario, Effort::Events(events), cores);
+    sample.expect("the ring can do every scenario").taken
 }
 
-criterion_group!(benches, throughput, latency);
+criterion_group!(benches, ring);
 criterion_main!(benches);

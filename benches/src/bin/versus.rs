@@ -1,0 +1,247 @@
+//! `versus`: measures the ring beside other libraries, in several processes, and reports.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+
+use annulus_benches::cores::Cores;
+use annulus_benches::machine::{commit, machine};
+use annulus_benches::report::Report;
+use annulus_benches::scenario::{Effort, SCENARIOS, Scenario};
+use annulus_benches::shuffle::Shuffle;
+use annulus_benches::statistics::{Measured, rows};
+use annulus_benches::subjects::{self, Kind, Subject};
+
+/// Measures the ring beside other libraries: every scenario with every subject that can do it.
+#[derive(Parser)]
+#[command(name = "versus", after_help = EXAMPLE)]
+struct Options {
+    /// Scenarios or subjects, separated by commas; by default all of both
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Print what there is, and measure nothing
+    #[arg(long)]
+    list: bool,
+
+    /// Measure less: half a minute in all, for a first impression
+    #[arg(long)]
+    quick: bool,
+
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+
+    /// Print the table of the README
+    #[arg(long)]
+    markdown: bool,
+
+    /// For tests: move only so many events, or make so many round trips, for each sample
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    events: Option<u64>,
+
+    /// Measure everything once or more, in an order of this number, and print samples
+    #[arg(long, hide = true, value_name = "ROUND")]
+    process: Option<u64>,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  cargo run --release -p annulus-benches --features rivals --bin versus -- --only round-trip-8,one-to-one-b1
+
+Without the feature `rivals` there is nothing to compare with. Pinned to the first two or three cores that
+the process may use; leave the machine alone meanwhile.";
+
+impl Options {
+    /// How many processes measure, and how often each measures everything.
+    fn repetitions(&self) -> (u64, u64) {
+        if self.quick { (2, 1) } else { (3, 2) }
+    }
+
+    fn effort(&self) -> Effort {
+        match self.events {
+            Some(events) => Effort::Events(events),
+            None if self.quick => Effort::Enough {
+                flow: Duration::from_millis(40),
+                rounds: 50_000,
+            },
+            None => Effort::Enough {
+                flow: Duration::from_millis(150),
+                rounds: 200_000,
+            },
+        }
+    }
+}
+
+/// What is to be measured.
+struct Selection {
+    scenarios: Vec<Scenario>,
+    subjects: Vec<Box<dyn Subject>>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let selection = match Selection::of(&options.only) {
+        Ok(selection) => selection,
+        Err(message) => return failure(&message, 2),
+    };
+    let outcome = if options.list {
+        print(&list())
+    } else if let Some(round) = options.process {
+        measure(&selection, &options, round)
+    } else {
+        compare(&selection, &options)
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => failure(&error.to_string(), 1),
+    }
+}
+
+fn failure(message: &str, code: u8) -> ExitCode {
+    // Not `eprintln!`, which panics if nobody listens.
+    let _ = writeln!(io::stderr(), "versus: {message}");
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+fn list() -> String {
+    let subjects = subjects::all();
+    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+    let subjects = subjects.iter().map(|subject| subject.name());
+    let lines = |names: Vec<&str>| names.join("\n  ");
+    format!(
+        "scenarios:\n  {}\nsubjects:\n  {}",
+        lines(scenarios.collect()),
+        lines(subjects.collect())
+    )
+}
+
+impl Selection {
+    /// What these names stand for; where no scenario, or no subject, is named, all of them.
+    fn of(names: &[String]) -> Result<Self, String> {
+        let mut scenarios = SCENARIOS.to_vec();
+        let mut subjects = subjects::all();
+        let is_scenario = |name: &String| SCENARIOS.iter().any(|scenario| scenario.name == name);
+        let is_subject =
+            |name: &String| subjects::all().iter().any(|subject| subject.name() == name);
+        if let Some(name) = names
+            .iter()
+            .find(|name| !is_scenario(name) && !is_subject(name))
+        {
+            return Err(format!(
+                "there is no scenario or subject {name:?}; there are\n{}",
+                list()
+            ));
+        }
+        if names.iter().any(is_scenario) {
+            scenarios.retain(|scenario| names.iter().any(|name| name == scenario.name));
+        }
+        if names.iter().any(is_subject) {
+            subjects.retain(|subject| names.iter().any(|name| name == subject.name()));
+        }
+        Ok(Self {
+            scenarios,
+            subjects,
+        })
+    }
+}
+
+/// Has several processes measure, one after the other, and reports.
+fn compare(selection: &Selection, options: &Options) -> io::Result<()> {
+    let (processes, _) = options.repetitions();
+    let mut measured = Vec::new();
+    for round in 0..processes {
+        if io::stderr().is_terminal() {
+            let _ = writeln!(io::stderr(), "process {} of {processes} ...", round + 1);
+        }
+        measured.extend(measure_in_a_process(round)?);
+    }
+    let subjects: Vec<(&'static str, Kind)> = (selection.subjects.iter())
+        .map(|subject| (subject.name(), subject.kind()))
+        .collect();
+    let report = Report {
+        machine: machine(),
+        commit: commit(),
+        rows: rows(&measured, &subjects),
+    };
+    print(&if options.json {
+        report.json()
+    } else if options.markdown {
+        report.markdown(&command())
+    } else {
+        report.table()
+    })
+}
+
+/// The command that starts this program as it was started.
+fn command() -> String {
+    let features = if cfg!(feature = "rivals") {
+        " --features rivals"
+    } else {
+        ""
+    };
+    let mut command = format!("cargo run --release -p annulus-benches{features} --bin versus");
+    let arguments: Vec<String> = (env::args().skip(1))
+        .filter(|word| word != "--markdown")
+        .collect();
+    if !arguments.is_empty() {
+        command = format!("{command} -- {}", arguments.join(" "));
+    }
+    command
+}
+
+/// This program once more, with the same arguments and the number of its round.
+fn measure_in_a_process(round: u64) -> io::Result<Vec<Measured>> {
+    let mut child = Command::new(env::current_exe()?)
+        .args(env::args_os().skip(1))
+        .args(["--process", &round.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let lines = child.stdout.take().map(BufReader::new);
+    let measured = (lines.into_iter().flat_map(BufRead::lines))
+        .map(|line| Ok(serde_json::from_str(&line?)?))
+        .collect();
+    let status = child.wait()?;
+    if status.success() {
+        measured
+    } else {
+        Err(io::Error::other(format!(
+            "a measuring process failed: {status}"
+        )))
+    }
+}
+
+/// Measures everything, and prints a line for each sample. Subjects of one scenario follow each other, so
+/// that a disturbance hits all of them, in an order that is another one each time.
+fn measure(selection: &Selection, options: &Options, round: u64) -> io::Result<()> {
+    let cores = Cores::of_this_process();
+    let (_, repetitions) = options.repetitions();
+    let mut shuffle = Shuffle::new(round);
+    for _ in 0..repetitions {
+        for scenario in shuffle.order(&selection.scenarios) {
+            for subject in shuffle.order(&selection.subjects) {
+                let sample = subject.measure(scenario, options.effort(), cores);
+                if let Some(sample) = sample {
+                    let measured = Measured {
+                        scenario: scenario.name.to_owned(),
+                        subject: subject.name().to_owned(),
+                        sample,
+                    };
+                    print(&serde_json::to_string(&measured)?)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Throughput: one or more producers publish as fast as they can, and one consumer reads.
+
+use std::ops::Range;
+use std::sync::Barrier;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cores::{Role, pin};
+use crate::link::{Event, Link, Plan, Sender, Words};
+
+/// Moves `events` events in batches of `batch`, checks them, and returns the time from the first
+/// publication until the consumer had read everything.
+///
+/// # Panics
+/// If an event is lost, changed, read twice or, with one producer, out of order.
+pub fn flow<L: Link>(link: &L, plan: &Plan, batch: u64, events: u64) -> Duration {
+    let (report, reported) = mpsc::channel();
+    let mut tally = Tally::new(report);
+    let (senders, reader) =
+        link.connect::<Words<1>, _>(plan, move |event| tally.add(event.number()));
+    let started = publish_all(senders, plan, batch, events);
+    let outcome = reported
+        .recv()
+        .expect("the consumer ended without a report");
+    if let Some(reader) = reader {
+        reader.join().expect("the consumer panicked");
+    }
+    let expected = (0..events).fold(0, u64::wrapping_add);
+    assert_eq!(
+        (outcome.count, outcome.sum),
+        (events, expected),
+        "events lost or changed"
+    );
+    assert!(
+        outcome.in_order || plan.producers > 1,
+        "events out of order"
+    );
+    outcome.ended.duration_since(started)
+}
+
+/// Divides the numbers among the producers; returns when the first of them began.
+fn publish_all<S: Sender>(senders: Vec<S>, plan: &Plan, batch: u64, events: u64) -> Instant {
+    let ready = Barrier::new(senders.len());
+    let share = events / senders.len() as u64;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (senders.into_iter().enumerate())
+            .map(|(index, mut sender)| {
+                let first = index as u64 * share;
+                let end = if index + 1 == plan.producers {
+                    events
+                } else {
+                    first + share
+                };
+                let ready = &ready;
+                scope.spawn(move || {
+                    pin(plan.cores.of(Role::Producer(index)));
+                    ready.wait();
+                    let started = Instant::now();
+                    publish(&mut sender, first..end, batch);
+                    started
+                })
+            })
+            .collect();
+        let started = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a producer panicked"));
+        started.min().expect("a flow has a producer")
+    })
+}
+
+fn publish(sender: &mut impl Sender, numbers: Range<u64>, batch: u64) {
+    if batch == 1 {
+        return numbers.for_each(|number| sender.send(number));
+    }
+    let mut next = numbers.start;
+    while next < numbers.end {
+        let end = numbers.end.min(next + batch);
+        sender.send_batch(next..end);
+        next = end;
+    }
+}
+
+/// What the consumer makes of the events; sent off when it is dropped, which is when it has ended.
+struct Tally {
+    count: u64,
+    sum: u64,
+    /// Where an event's number was not the next: cheaper than a hash, and no weaker.
+    out_of_order: u64,
+    report: mpsc::Sender<Outcome>,
+}
+
+struct Outcome {
+    count: u64,
+    sum: u64,
+    in_order: bool,
+    ended: Instant,
+}
+
+impl Tally {
+    fn new(report: mpsc::Sender<Outcome>) -> Self {
+        Self {
+            count: 0,
+            sum: 0,
+            out_of_order: 0,
+            report,
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, number: u64) {
+        self.out_of_order |= number ^ self.count;
+        self.sum = self.sum.wrapping_add(number);
+        self.count += 1;
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // Nobody listens only if the scenario has failed already.
+        let _ = self.report.send(Outcome {
+            count: self.count,
+            sum: self.sum,
+            in_order: self.out_of_order == 0,
+            ended: Instant::now(),
+        });
+    }
+}

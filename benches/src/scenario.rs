@@ -1,0 +1,245 @@
+//! What is measured: the scenarios by name, and how much of each.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cores::{Cores, Role};
+use crate::flow::flow;
+use crate::link::{Link, Plan, Words};
+use crate::round_trip::round_trip;
+
+/// One thing that is measured of every subject that can do it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: &'static str,
+    /// What is done.
+    pub work: Work,
+}
+
+/// What is done in a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Events of so many words go there and back, one at a time.
+    RoundTrip(Payload),
+    /// Events of 8 bytes go to one consumer.
+    Flow {
+        /// How many producers there are.
+        producers: usize,
+        /// Whether the many-producer path is taken.
+        shared: bool,
+        /// How many events are published at a time.
+        batch: u64,
+    },
+}
+
+/// The size of the events of a round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// One word.
+    Bytes8,
+    /// Seven words.
+    Bytes56,
+}
+
+/// All of them, in the order in which they are reported.
+pub const SCENARIOS: [Scenario; 11] = [
+    scenario("round-trip-8", Work::RoundTrip(Payload::Bytes8)),
+    scenario("round-trip-56", Work::RoundTrip(Payload::Bytes56)),
+    scenario("one-to-one-b1", from_producers(1, false, 1)),
+    scenario("one-to-one-b10", from_producers(1, false, 10)),
+    scenario("one-to-one-b100", from_producers(1, false, 100)),
+    scenario("many-1p-b1", from_producers(1, true, 1)),
+    scenario("many-1p-b10", from_producers(1, true, 10)),
+    scenario("many-1p-b100", from_producers(1, true, 100)),
+    scenario("many-2p-b1", from_producers(2, true, 1)),
+    scenario("many-2p-b10", from_producers(2, true, 10)),
+    scenario("many-2p-b100", from_producers(2, true, 100)),
+];
+
+const fn scenario(name: &'static str, work: Work) -> Scenario {
+    Scenario { name, work }
+}
+
+const fn from_producers(producers: usize, shared: bool, batch: u64) -> Work {
+    Work::Flow {
+        producers,
+        shared,
+        batch,
+    }
+}
+
+/// How many events fit in between where throughput is measured.
+pub const FLOW_CAPACITY: usize = 1 << 16;
+
+/// How many fit into each link of a round trip.
+pub const ROUND_TRIP_CAPACITY: usize = 1 << 10;
+
+/// How much of a scenario to do for one sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Effort {
+    /// So many events, or round trips, however long it takes.
+    Events(u64),
+    /// A flow for at least so long at the subject's own pace, or so many round trips.
+    Enough {
+        /// How long a flow takes at least.
+        flow: Duration,
+        /// How many round trips count.
+        rounds: u64,
+    },
+}
+
+impl Effort {
+    /// How many round trips to warm up by, and how many count.
+    #[must_use]
+    pub fn round_trips(self) -> (u64, u64) {
+        match self {
+            Self::Events(events) => (0, events),
+            Self::Enough { rounds, .. } => (rounds / 10, rounds),
+        }
+    }
+}
+
+/// What came of a scenario once.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Sample {
+    /// How many events were moved, or round trips made.
+    pub events: u64,
+    /// How long it took in all.
+    pub taken: Duration,
+    /// Of a round trip.
+    pub latency: Option<Latency>,
+}
+
+/// Percentiles of round trips, in nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Latency {
+    /// As many were faster as were slower.
+    pub p50: f64,
+    /// One in a hundred was slower.
+    pub p99: f64,
+    /// One in a thousand was slower.
+    pub p999: f64,
+}
+
+impl Sample {
+    /// The figure that subjects are compared by, in the unit of the scenario.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        match self.latency {
+            Some(latency) => latency.p50,
+            None => self.events as f64 / self.taken.as_secs_f64() / 1e6,
+        }
+    }
+}
+
+impl Scenario {
+    /// The unit of its figures.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.is_round_trip() {
+            "ns"
+        } else {
+            "M events/s"
+        }
+    }
+
+    /// Whether it measures latency, of which less is better, and not throughput.
+    #[must_use]
+    pub fn is_round_trip(&self) -> bool {
+        matches!(self.work, Work::RoundTrip(_))
+    }
+
+    /// What it asks of a link.
+    #[must_use]
+    pub fn plan(&self, cores: Cores) -> Plan {
+        let (capacity, producers, shared) = match self.work {
+            Work::RoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false),
+            Work::Flow {
+                producers, shared, ..
+            } => (FLOW_CAPACITY, producers, shared),
+        };
+        Plan {
+            capacity,
+            producers,
+            shared,
+            crowded: cores.are_fewer_than(producers + 1),
+            reader: Role::Consumer,
+            cores,
+        }
+    }
+
+    /// Does it once.
+    ///
+    /// # Panics
+    /// If events are lost, changed or out of order.
+    pub fn measure(&self, link: &impl Link, plan: &Plan, effort: Effort) -> Sample {
+        match self.work {
+            Work::RoundTrip(payload) => {
+                let (warm_up, events) = effort.round_trips();
+                let (taken, latency) = match payload {
+                    Payload::Bytes8 => round_trip::<Words<1>, _>(link, plan, warm_up, events),
+                    Payload::Bytes56 => round_trip::<Words<7>, _>(link, plan, warm_up, events),
+                };
+                Sample {
+                    events,
+                    taken,
+                    latency: Some(latency),
+                }
+            }
+            Work::Flow { batch, .. } => {
+                let run = |events| flow(link, plan, batch, events);
+                let (events, taken) = match effort {
+                    Effort::Events(events) => (events, run(events)),
+                    Effort::Enough { flow, .. } => long_enough(flow, run),
+                };
+                Sample {
+                    events,
+                    taken,
+                    latency: None,
+                }
+            }
+        }
+    }
+}
+
+/// Runs with more and more events until it takes long enough, which the last run does.
+fn long_enough(enough: Duration, run: impl Fn(u64) -> Duration) -> (u64, Duration) {
+    let mut events = FLOW_CAPACITY as u64;
+    loop {
+        let taken = run(events);
+        if taken >= enough {
+            return (events, taken);
+        }
+        let factor = 1.2 * enough.as_secs_f64() / taken.as_secs_f64().max(1e-9);
+        events = (events as f64 * factor.clamp(1.5, 16.0)) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_run_that_counts_takes_long_enough() {
+        let runs = Cell::new(0);
+        let one_per_nanosecond = |events| {
+            runs.set(runs.get() + 1);
+            Duration::from_nanos(events)
+        };
+        let (events, taken) = long_enough(Duration::from_millis(100), one_per_nanosecond);
+        assert_eq!(taken, Duration::from_nanos(events));
+        assert!(taken >= Duration::from_millis(100) && taken < Duration::from_millis(200));
+        assert!(runs.get() < 6, "{} runs", runs.get());
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names = SCENARIOS.map(|scenario| scenario.name);
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+}

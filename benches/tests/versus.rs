@@ -1,0 +1,156 @@
+//! Runs the real `versus`, with so few events that its figures mean nothing: what it prints, and how it
+//! refuses what it does not know.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use annulus_benches::cores::Cores;
+use annulus_benches::scenario::{Effort, SCENARIOS};
+use annulus_benches::subjects;
+use serde_json::Value;
+
+fn versus(arguments: &[&str]) -> Output {
+    let versus = env!("CARGO_BIN_EXE_versus");
+    Command::new(versus).args(arguments).output().unwrap()
+}
+
+/// What it prints when all goes well.
+fn printed(arguments: &[&str]) -> String {
+    let output = versus(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The names of all scenarios and subjects.
+fn names() -> Vec<&'static str> {
+    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name);
+    let subjects = subjects::all();
+    let subjects = subjects.iter().map(|subject| subject.name());
+    scenarios.chain(subjects).collect()
+}
+
+#[test]
+fn list_has_every_name_on_a_line() {
+    let list = printed(&["--list"]);
+    let lines: BTreeSet<&str> = list.lines().map(str::trim).collect();
+    assert!(names().iter().all(|name| lines.contains(name)), "{list}");
+    let named_in_the_readme = [
+        "round-trip-56",
+        "one-to-one-b10",
+        "many-1p-b100",
+        "many-2p-b1",
+    ];
+    assert!(
+        named_in_the_readme.iter().all(|name| lines.contains(name)),
+        "{list}"
+    );
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_tells_what_exists() {
+    let output = versus(&["--json", "--only", "one-to-one-b10,one-to-one-b11"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("\"one-to-one-b11\""), "{message}");
+    assert!(
+        names().iter().all(|name| message.contains(name)),
+        "{message}"
+    );
+}
+
+#[test]
+fn json_has_a_row_for_every_subject_that_can_do_the_scenario() {
+    let arguments = [
+        "--json",
+        "--quick",
+        "--events",
+        "2000",
+        "--only",
+        "one-to-one-b10",
+    ];
+    let report: Value = serde_json::from_str(&printed(&arguments)).unwrap();
+    assert!(report["machine"].is_string() && report["commit"].is_string());
+
+    let rows = report["rows"].as_array().unwrap();
+    let scenario = SCENARIOS
+        .iter()
+        .find(|scenario| scenario.name == "one-to-one-b10")
+        .unwrap();
+    let expected: Vec<&str> = (subjects::all().iter())
+        .filter(|subject| {
+            let cores = Cores::of_this_process();
+            subject
+                .measure(scenario, Effort::Events(100), cores)
+                .is_some()
+        })
+        .map(|subject| subject.name())
+        .collect();
+    let subjects: Vec<&str> = rows
+        .iter()
+        .map(|row| row["subject"].as_str().unwrap())
+        .collect();
+    assert_eq!(subjects, expected);
+
+    for row in rows {
+        assert_eq!(row["scenario"], "one-to-one-b10");
+        assert_eq!(row["unit"], "M events/s");
+        let ours = row["subject"].as_str().unwrap().starts_with("annulus");
+        assert_eq!(row["rival"], !ours, "{row}");
+        let [min, median, max] = ["min", "median", "max"].map(|name| row[name].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{row}");
+        assert!(row["p99"].is_null() && row["p999"].is_null(), "{row}");
+        assert_eq!(row["ratio"].is_f64(), cfg!(feature = "rivals"), "{row}");
+    }
+}
+
+#[test]
+fn every_scenario_runs_and_its_events_are_checked() {
+    let report = printed(&["--json", "--quick", "--events", "300"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    for scenario in &SCENARIOS {
+        let of = |subject: &str| {
+            (rows.iter()).find(|row| row["scenario"] == scenario.name && row["subject"] == subject)
+        };
+        let ours = of("annulus").unwrap();
+        assert_eq!(ours["unit"], scenario.unit());
+        assert_eq!(ours["p99"].is_f64(), scenario.is_round_trip(), "{ours}");
+        assert_eq!(
+            of("floor").is_some(),
+            scenario.is_round_trip(),
+            "{}",
+            scenario.name
+        );
+        let rivals = rows
+            .iter()
+            .any(|row| row["scenario"] == scenario.name && row["rival"] == true);
+        assert_eq!(rivals, cfg!(feature = "rivals"), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn the_readme_gets_machine_commit_and_command() {
+    let arguments = [
+        "--markdown",
+        "--quick",
+        "--events",
+        "300",
+        "--only",
+        "round-trip-8,annulus",
+    ];
+    let table = printed(&arguments);
+    assert!(table.starts_with("| | annulus |"), "{table}");
+    assert!(table.contains("\n| round-trip-8, ns |"), "{table}");
+    assert!(table.contains("; commit "), "{table}");
+    assert!(
+        table.contains("--quick --events 300 --only round-trip-8,annulus`"),
+        "{table}"
+    );
+}
+
+#[test]
+fn help_has_an_example() {
+    assert!(printed(&["--help"]).contains("Example:\n"));
+}
