@@ -133,3 +133,8 @@ pub use ring::{BuildError, Producers, Ring, RingBuilder};
 pub use sequence::Sequence;
 pub use snapshot::{Member, Snapshot};
 pub use wait::Wait;
+
+/// The README's example is compiled and run like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
