@@ -59,7 +59,7 @@ pub fn ring(capacity: usize, producers: Producers) -> Ring<u64> {
     builder.build(|| 0).unwrap()
 }
 
-/// As [`ring`], with the stamps in an array of their own.
+/// As [`ring`], in the layout `Apart`: of one producer without stamps, of many with an array of them.
 pub fn ring_apart(capacity: usize, producers: Producers) -> Ring<u64> {
     let builder = Ring::builder(capacity).producers(producers).members(4);
     builder.layout(Layout::Apart).build(|| 0).unwrap()

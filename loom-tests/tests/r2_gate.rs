@@ -22,10 +22,10 @@ fn one_producer_waits_for_the_consumer() {
     });
 }
 
-/// The same algorithm over the other layout.
+/// The same without stamps, by the cursor alone.
 #[test]
-fn one_producer_waits_with_stamps_apart() {
-    model("r2 one_producer_waits_with_stamps_apart", || {
+fn one_producer_waits_without_stamps() {
+    model("r2 one_producer_waits_without_stamps", || {
         one_producer_waits(&ring_apart(2, One));
     });
 }

@@ -1,32 +1,43 @@
 //! R3 PUBLISH: no reader sees an event before it is completely written; a batch appears whole.
 
-use annulus_loom_tests::{drain, model, publish_shared, ring, take, thread};
-use annulus_ring::NotReady;
+use annulus_loom_tests::{drain, model, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
+use annulus_ring::{NotReady, Ring};
 
 /// Two events of one producer: both, or none yet; and a lap further again.
+fn a_batch_appears_whole(ring: &Ring<u64>) {
+    let mut consumer = ring.consumer("c").join().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let reader = thread::spawn(move || {
+        let mut events = Vec::new();
+        while let Ok(batch) = consumer.next_batch() {
+            assert_eq!(batch.len(), 2);
+            events.extend(batch.iter().copied());
+        }
+        events
+    });
+    for base in [0, 2] {
+        let mut claim = producer.claim(2).unwrap();
+        claim[1] = base + 1;
+        claim[0] = base;
+        assert_eq!(claim.publish(), base..base + 2);
+    }
+    drop(producer);
+    assert_eq!(reader.join().unwrap(), [0, 1, 2, 3]);
+}
+
 #[test]
 fn a_batch_of_one_producer_appears_whole() {
     model("r3 a_batch_of_one_producer_appears_whole", || {
-        let ring = ring(2, One);
-        let mut consumer = ring.consumer("c").join().unwrap();
-        let mut producer = ring.producer().unwrap();
-        let reader = thread::spawn(move || {
-            let mut events = Vec::new();
-            while let Ok(batch) = consumer.next_batch() {
-                assert_eq!(batch.len(), 2);
-                events.extend(batch.iter().copied());
-            }
-            events
-        });
-        for base in [0, 2] {
-            let mut claim = producer.claim(2).unwrap();
-            claim[1] = base + 1;
-            claim[0] = base;
-            assert_eq!(claim.publish(), base..base + 2);
-        }
-        drop(producer);
-        assert_eq!(reader.join().unwrap(), [0, 1, 2, 3]);
+        a_batch_appears_whole(&ring(2, One));
+    });
+}
+
+/// Without stamps the cursor publishes.
+#[test]
+fn a_batch_appears_whole_by_the_cursor() {
+    model("r3 a_batch_appears_whole_by_the_cursor", || {
+        a_batch_appears_whole(&ring_apart(2, One));
     });
 }
 

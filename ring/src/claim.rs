@@ -29,7 +29,15 @@ pub(crate) struct Claimer<T> {
     limit: Sequence,
     /// The consumers that gate.
     gating: Rows,
+    /// One producer: a publication that ends here or above takes the next lines.
+    take_lines_at: Sequence,
 }
+
+/// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
+const LINES_TAKEN: u64 = 8;
+
+/// How many of them are left when it takes more.
+const LINES_LEFT: u64 = 4;
 
 impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, wait: Wait) -> Self {
@@ -43,6 +51,7 @@ impl<T> Claimer<T> {
             claimed: 0,
             limit: 0,
             gating: Rows::default(),
+            take_lines_at: 0,
         }
     }
 
@@ -197,7 +206,7 @@ impl<T> Claimer<T> {
         let start = floor.observe();
         let mut front = start;
         loop {
-            match self.memory.stamp(front).read(front, self.memory.capacity()) {
+            match self.memory.reading(front) {
                 Reading::Events(hi) | Reading::Skip(hi) => front = hi,
                 Reading::Unpublished => break,
                 // Somebody claimed a lap above `front`, for which the floor had to move first.
@@ -216,20 +225,44 @@ impl<T> Claimer<T> {
     pub(crate) fn publish(&mut self, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
         if lo < hi {
-            // INVARIANT R3: the events are written, and this one store shows all of them.
-            self.memory.stamp(lo).publish(hi);
+            // INVARIANT R3: the events are written, and one store shows all of them: this one, or
+            // that of `published` if there are no stamps.
+            if let Some(stamp) = self.memory.stamp(lo) {
+                stamp.publish(hi);
+            }
         }
         if self.producers == Producers::One {
             self.memory.header().published.publish(hi);
+            if hi >= self.take_lines_at {
+                self.take_lines(hi);
+            }
         }
         self.next = hi;
+    }
+
+    /// One producer: takes the cache lines of the slots that come next, so that it does not wait for
+    /// each when it writes there.
+    ///
+    /// A consumer leaves a copy of each line that it reads, which has to be withdrawn before the line is
+    /// written. Stores take effect in order (on x86), and publications lie between those to one line
+    /// and to the next, so that wait would be for one line after the other. Here it is for several at once.
+    #[cold]
+    fn take_lines(&mut self, next: Sequence) {
+        let per_line = self.memory.slots_per_line();
+        let from = next.max(self.take_lines_at + LINES_LEFT * per_line);
+        // INVARIANT R2: below the limit, and not yet published.
+        let to = (from + LINES_TAKEN * per_line).min(self.limit);
+        self.memory.take_lines(from, to);
+        self.take_lines_at = from + (LINES_TAKEN - LINES_LEFT) * per_line;
     }
 
     /// Gives the claim `[lo, hi)` up: one producer has told nobody of it, many step over it.
     pub(crate) fn abandon(&mut self, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
         if self.producers == Producers::Many && lo < hi {
-            self.memory.stamp(lo).skip(hi);
+            if let Some(stamp) = self.memory.stamp(lo) {
+                stamp.skip(hi);
+            }
             self.memory.row(self.row).record.add_skipped(hi - lo);
             self.next = hi;
         }

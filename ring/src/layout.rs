@@ -4,7 +4,8 @@
 //! header   | claimed | published | floor | status |         each on 128 bytes of its own
 //! row      | position, intent | end, kind, masks, name |    once per member
 //! slots    | stamp, event | stamp, event | ...              `Beside`
-//!          | stamp | stamp | ... | event | event | ...      `Apart`
+//!          | stamp | stamp | ... | event | event | ...      `Apart`, many producers
+//!          | event | event | ...                            `Apart`, one producer
 //! ```
 //!
 //! What others poll lies apart from what they do not, and what one member writes apart from what
@@ -15,12 +16,13 @@ use std::mem::offset_of;
 use crossbeam_utils::CachePadded;
 
 use crate::member::{Hot, Record, Status};
+use crate::ring::Producers;
 use crate::sequence::{Claimed, Floor, Published};
 use crate::stamp::Stamp;
 use crate::sync::EventCell;
 
 /// Bytes that processors hand over at a time.
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// The words of the ring as a whole.
 #[repr(C)]
@@ -76,8 +78,9 @@ pub enum Layout {
     /// transfer brings both. For latency, and events of up to 56 bytes.
     #[default]
     Beside,
-    /// Stamps in one dense array and events in another: nothing between events. For large batches of
-    /// small events, and for reading them as slices.
+    /// Events in one dense array, nothing between them. For throughput of small events, and for reading
+    /// them as slices. With many producers the stamps have an array of their own; one producer needs
+    /// none, as `published` brings a consumer as much in as many lines.
     Apart,
 }
 
@@ -88,11 +91,12 @@ struct Slot<T> {
     event: EventCell<T>,
 }
 
-/// Where the stamps and events of a ring lie, in bytes from the start of their memory. The first stamp
-/// lies at the start.
+/// Where the stamps and events of a ring lie, in bytes from the start of their memory. If there are
+/// stamps, the first lies at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotPicture {
-    pub(crate) stamp_stride: usize,
+    /// None: the ring is published by its cursor alone.
+    pub(crate) stamp_stride: Option<usize>,
     pub(crate) first_event: usize,
     pub(crate) event_stride: usize,
     pub(crate) size: usize,
@@ -101,7 +105,11 @@ pub(crate) struct SlotPicture {
 
 impl SlotPicture {
     /// The picture of `capacity` slots, or nothing if it is too large to be described.
-    pub(crate) const fn of<T>(layout: Layout, capacity: usize) -> Option<Self> {
+    pub(crate) const fn of<T>(
+        layout: Layout,
+        producers: Producers,
+        capacity: usize,
+    ) -> Option<Self> {
         // Processors prefetch lines in pairs: what starts here shares its pair with nothing before.
         const PAIR: usize = 2 * CACHE_LINE;
         match layout {
@@ -116,7 +124,7 @@ impl SlotPicture {
                     return None;
                 };
                 Some(Self {
-                    stamp_stride: stride,
+                    stamp_stride: Some(stride),
                     first_event: offset_of!(Slot<T>, event),
                     event_stride: stride,
                     size,
@@ -125,7 +133,11 @@ impl SlotPicture {
             }
             Layout::Apart => {
                 let align = larger(align_of::<EventCell<T>>(), PAIR);
-                let Some(stamps) = size_of::<Stamp>().checked_mul(capacity) else {
+                let (stamp_stride, stamp_size) = match producers {
+                    Producers::One => (None, 0),
+                    Producers::Many => (Some(size_of::<Stamp>()), size_of::<Stamp>()),
+                };
+                let Some(stamps) = stamp_size.checked_mul(capacity) else {
                     return None;
                 };
                 let Some(first_event) = stamps.checked_next_multiple_of(align) else {
@@ -138,10 +150,10 @@ impl SlotPicture {
                     return None;
                 };
                 Some(Self {
-                    stamp_stride: size_of::<Stamp>(),
+                    stamp_stride,
                     first_event,
                     event_stride: size_of::<EventCell<T>>(),
-                    size,
+                    size: larger(size, 1), // Events without a size, and no stamps.
                     align,
                 })
             }
@@ -169,6 +181,6 @@ const _: () = {
     assert!(beside::<[u64; 8]>().event_stride == 128);
 
     const fn beside<T>() -> SlotPicture {
-        SlotPicture::of::<T>(Layout::Beside, 8).unwrap()
+        SlotPicture::of::<T>(Layout::Beside, Producers::One, 8).unwrap()
     }
 };

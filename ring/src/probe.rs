@@ -21,6 +21,8 @@ pub(crate) struct Probe<T> {
     before: Rows,
     /// Whether it found more than one batch when it last looked past one.
     backlog: bool,
+    /// Without stamps: how many events came at once when it last waited.
+    came_at_once: u64,
     producers: Producers,
 }
 
@@ -46,6 +48,7 @@ impl<T> Probe<T> {
             limit: if before.is_empty() { Sequence::MAX } else { 0 },
             before,
             backlog: false,
+            came_at_once: 0,
             producers,
         }
     }
@@ -77,13 +80,10 @@ impl<T> Probe<T> {
                 }
             }
             if self.known == self.position {
-                match self.stamp_at(self.position) {
+                match self.reading(self.position) {
                     Reading::Events(hi) => {
                         self.known = hi;
-                        if reach == Reach::Backlog {
-                            self.look_ahead();
-                        }
-                        self.backlog = self.known > hi;
+                        self.look_for_backlog(reach);
                     }
                     Reading::Skip(hi) => {
                         self.step_over(hi);
@@ -126,14 +126,33 @@ impl<T> Probe<T> {
         self.advance(hi);
     }
 
-    /// Finds how much more is published than the batch that has just been found.
+    /// Finds how much more is published than what has just been found, and whether that is a backlog.
+    #[inline]
+    fn look_for_backlog(&mut self, reach: Reach) {
+        let found = self.known;
+        if self.memory.stamp(found).is_none() {
+            // The cursor tells all at once. More than what came when it last waited is more than one
+            // batch.
+            let events = found - self.position;
+            self.backlog = reach == Reach::Backlog && events > self.came_at_once;
+            if reach == Reach::OneBatch {
+                self.came_at_once = events;
+            }
+            return;
+        }
+        if reach == Reach::Backlog {
+            self.look_ahead();
+        }
+        self.backlog = self.known > found;
+    }
+
     #[inline]
     fn look_ahead(&mut self) {
         // With one producer `published` tells it all; but the producer is about to write that line,
         // so it is read only if the next stamp, which came with this one or is next to it, says that
         // it is worth the while. Use it only if it is greater: a stamp is out before `published` is.
         for _ in 0..MOST_AHEAD {
-            let Reading::Events(hi) = self.stamp_at(self.known) else {
+            let Reading::Events(hi) = self.reading(self.known) else {
                 break;
             };
             self.known = hi;
@@ -145,9 +164,8 @@ impl<T> Probe<T> {
     }
 
     #[inline]
-    fn stamp_at(&self, boundary: Sequence) -> Reading {
-        let capacity = self.memory.capacity();
-        let reading = self.memory.stamp(boundary).read(boundary, capacity);
+    fn reading(&self, boundary: Sequence) -> Reading {
+        let reading = self.memory.reading(boundary);
         debug_assert_ne!(
             reading,
             Reading::Overtaken,
@@ -192,7 +210,7 @@ impl<T> Probe<T> {
         self.limit <= self.position
             && (self.position < self.known
                 || matches!(
-                    self.stamp_at(self.position),
+                    self.reading(self.position),
                     Reading::Events(_) | Reading::Skip(_)
                 ))
     }

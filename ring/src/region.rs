@@ -4,12 +4,13 @@
 //! be seen as these types.
 
 use std::alloc;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::layout::{Header, Layout, Row, SlotPicture};
+use crate::layout::{CACHE_LINE, Header, Layout, Row, SlotPicture};
 use crate::ring::{BuildError, Producers};
 use crate::sequence::Sequence;
-use crate::stamp::Stamp;
+use crate::stamp::{Reading, Stamp};
 use crate::sync::{Arc, EventCell, Mutex};
 
 /// A ring's memory and what was fixed when it was built.
@@ -40,7 +41,7 @@ impl<T> Region<T> {
             joins: Mutex::new(()),
             producers,
             required_consumers,
-            slots: SlotArray::new(capacity, layout, factory)?,
+            slots: SlotArray::new(capacity, layout, producers, factory)?,
         })
     }
 }
@@ -77,13 +78,26 @@ impl<T> Memory<T> {
         self.slots.mask + 1
     }
 
-    /// The stamp in the slot of `sequence`.
+    /// The stamp in the slot of `sequence`; none if the ring has one producer and the layout
+    /// [`Apart`](Layout::Apart), and is published by its cursor alone.
     #[inline]
-    pub(crate) fn stamp(&self, sequence: Sequence) -> &Stamp {
-        let stamp = self.slots.stamps.at(self.slots.index(sequence));
+    pub(crate) fn stamp(&self, sequence: Sequence) -> Option<&Stamp> {
+        let stamp = self.slots.stamps?.at(self.slots.index(sequence));
         // SAFETY: the index is of one of the slots that `SlotArray::new` filled before there was a
         // `Memory`, and `self.region` keeps them alive. Stamps are shared by `&` only.
-        unsafe { stamp.as_ref() }
+        Some(unsafe { stamp.as_ref() })
+    }
+
+    /// What is published at `boundary`.
+    #[inline]
+    pub(crate) fn reading(&self, boundary: Sequence) -> Reading {
+        match self.stamp(boundary) {
+            Some(stamp) => stamp.read(boundary, self.capacity()),
+            None => match self.header().published.observe() {
+                end if end > boundary => Reading::Events(end),
+                _ => Reading::Unpublished,
+            },
+        }
     }
 
     /// Where the event of `sequence` is to be written. Writing through it takes R2.
@@ -115,6 +129,32 @@ impl<T> Memory<T> {
         let first = len.min(self.capacity() as usize - start);
         let at = |index| self.slots.events.at(index).cast();
         Some([(at(start), first), (at(0), len - first)])
+    }
+
+    /// How many slots share a cache line, or 1 if a slot is longer.
+    pub(crate) fn slots_per_line(&self) -> u64 {
+        (CACHE_LINE / self.slots.events.stride.clamp(1, CACHE_LINE)) as u64
+    }
+
+    /// Takes the cache lines of the slots `[lo, hi)` from whoever has read them, for writing; needs
+    /// what writing needs, R2.
+    ///
+    /// A byte of each is stored as it is. Nothing else did: a prefetch for writing changed nothing on
+    /// the processors tried.
+    pub(crate) fn take_lines(&self, lo: Sequence, hi: Sequence) {
+        if size_of::<T>() == 0 {
+            return; // What follows the stamp is another's.
+        }
+        for sequence in (lo..hi).step_by(self.slots_per_line() as usize) {
+            let event = self.to_write(sequence);
+            if cfg!(all(target_arch = "x86_64", not(loom))) {
+                let byte = event.cast::<MaybeUninit<u8>>();
+                // SAFETY: R2: the caller may write this event, and any byte may be uninitialised.
+                let value = unsafe { byte.read_volatile() };
+                // SAFETY: as above; the event keeps its value.
+                unsafe { byte.write_volatile(value) };
+            }
+        }
     }
 
     /// Says where writing to the events of `[lo, hi)` ends. It compiles to nothing: a reference goes
@@ -153,7 +193,7 @@ impl<T> Clone for Memory<T> {
 
 /// Where the slots of a ring lie.
 struct SlotPtr<T> {
-    stamps: Strided<Stamp>,
+    stamps: Option<Strided<Stamp>>,
     events: Strided<EventCell<T>>,
     mask: u64,
 }
@@ -204,35 +244,43 @@ impl<X> Copy for Strided<X> {}
 
 /// The slots of a ring on the heap.
 struct SlotArray<T> {
+    memory: NonNull<u8>,
     ptr: SlotPtr<T>,
     layout: alloc::Layout,
     /// How many slots hold an event: all, unless the factory panicked.
     filled: usize,
 }
 
+// SAFETY: it owns `memory`, which only its drop reaches by that name.
+unsafe impl<T: Send + Sync> Send for SlotArray<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for SlotArray<T> {}
+
 impl<T> SlotArray<T> {
     fn new(
         capacity: usize,
         layout: Layout,
+        producers: Producers,
         mut factory: impl FnMut() -> T,
     ) -> Result<Self, BuildError> {
         let too_large = BuildError::TooLarge {
             capacity,
             event_size: size_of::<T>(),
         };
-        let picture = SlotPicture::of::<T>(layout, capacity).ok_or(too_large)?;
+        let picture = SlotPicture::of::<T>(layout, producers, capacity).ok_or(too_large)?;
         let layout =
             alloc::Layout::from_size_align(picture.size, picture.align).map_err(|_| too_large)?;
-        // SAFETY: a slot has at least its stamp, and there is at least one: the size is not zero.
+        // SAFETY: the picture's size is not zero.
         let memory = NonNull::new(unsafe { alloc::alloc(layout) }).ok_or(too_large)?;
         // SAFETY: the events start inside the allocation, as the picture says.
         let events = unsafe { memory.byte_add(picture.first_event) };
         let mut array = Self {
+            memory,
             ptr: SlotPtr {
-                stamps: Strided {
+                stamps: picture.stamp_stride.map(|stride| Strided {
                     base: memory.cast(),
-                    stride: picture.stamp_stride,
-                },
+                    stride,
+                }),
                 events: Strided {
                     base: events.cast(),
                     stride: picture.event_stride,
@@ -245,9 +293,11 @@ impl<T> SlotArray<T> {
         for index in 0..capacity {
             let event = EventCell::new(factory());
             // SAFETY: inside the allocation and aligned, as the picture says; nobody else knows of it.
-            unsafe { array.ptr.stamps.at(index).write(Stamp::new()) };
-            // SAFETY: as above.
             unsafe { array.ptr.events.at(index).write(event) };
+            if let Some(stamps) = array.ptr.stamps {
+                // SAFETY: as above.
+                unsafe { stamps.at(index).write(Stamp::new()) };
+            }
             array.filled += 1;
         }
         Ok(array)
@@ -258,11 +308,13 @@ impl<T> Drop for SlotArray<T> {
     fn drop(&mut self) {
         for index in 0..self.filled {
             // SAFETY: filled, and dropped once: this is the last that is known of the region.
-            unsafe { self.ptr.stamps.at(index).drop_in_place() };
-            // SAFETY: as above.
             unsafe { self.ptr.events.at(index).drop_in_place() };
+            if let Some(stamps) = self.ptr.stamps {
+                // SAFETY: as above.
+                unsafe { stamps.at(index).drop_in_place() };
+            }
         }
-        // SAFETY: allocated in `new` with this layout; the first stamp is where the memory starts.
-        unsafe { alloc::dealloc(self.ptr.stamps.base.as_ptr().cast(), self.layout) };
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
     }
 }

@@ -112,7 +112,7 @@ fn published_front<T>(memory: &Memory<T>, roster: &Roster<'_, T>) -> Sequence {
     let mut front = known();
     // Producers may run ahead of this walk: it ends all the same, with what it has seen.
     for _ in 0..=2 * memory.capacity() {
-        match memory.stamp(front).read(front, memory.capacity()) {
+        match memory.reading(front) {
             Reading::Events(hi) | Reading::Skip(hi) => front = hi,
             // Somebody claimed a lap above `front`: consumers had passed it, or the floor.
             Reading::Overtaken => front = known().max(front),
