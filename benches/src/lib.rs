@@ -7,8 +7,9 @@
 //!
 //! To add a rival, write one file in `subjects/` and name it in `subjects.rs`.
 //!
-//! The program `versus` measures every subject in several processes, one after the other in a
-//! shuffled order, because the cost of a cache line depends on where it lies.
+//! The program `versus` measures every subject in several processes, because the cost of a cache line
+//! depends on where it lies, and in many short rounds, in which the subjects of a scenario follow each
+//! other in a shuffled order, because it also depends on the minute.
 
 #![forbid(unsafe_code)]
 

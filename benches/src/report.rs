@@ -9,6 +9,11 @@ use crate::machine::version_of;
 use crate::statistics::Row;
 use crate::subjects::Kind;
 
+/// What a ratio is, for those who read one.
+pub const RATIO: &str = "\
+Ratio to the rival with the best median: the median of the ratios within each round, because cores can be
+nearer or farther by the minute.";
+
 /// All that a run comes to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -38,7 +43,7 @@ impl Report {
             lines.extend(rivals_last_and_best_first(rows).into_iter().map(line));
         }
         lines.push(String::new());
-        lines.push("Ratio: the median divided by that of the best rival.".to_owned());
+        lines.push(RATIO.to_owned());
         lines.push("Of a round trip: min, median and max of the p50.".to_owned());
         lines.join("\n")
     }
@@ -71,7 +76,7 @@ impl Report {
         let _ = write!(
             text,
             "\n\nMedians of several processes; of a round trip, p50 / p99. Of each rival the best of its \
-             configurations.\n{}; commit {}; `{command}`.",
+             configurations.\n{RATIO}\n{}; commit {}; `{command}`.",
             self.machine, self.commit
         );
         text
@@ -242,6 +247,7 @@ mod tests {
             lines[3],
             "| many-1p-b1, M events/s | 48.0 | – | 400 | 0.12 x |"
         );
+        assert!(text.contains(RATIO), "{text}");
         assert!(
             text.ends_with("a machine; commit abc; `run this`."),
             "{text}"
@@ -251,6 +257,7 @@ mod tests {
     #[test]
     fn the_table_has_a_line_a_subject_and_the_best_rival_first() {
         let table = report().table();
+        assert!(table.contains(RATIO), "{table}");
         let subjects: Vec<&str> = (table.lines())
             .filter(|line| line.starts_with("  "))
             .filter_map(|line| line.split_whitespace().next())

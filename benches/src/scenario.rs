@@ -86,7 +86,7 @@ pub enum Effort {
         /// How long a flow takes at least.
         flow: Duration,
         /// How many round trips count.
-        rounds: u64,
+        round_trips: u64,
     },
 }
 
@@ -96,7 +96,7 @@ impl Effort {
     pub fn round_trips(self) -> (u64, u64) {
         match self {
             Self::Events(events) => (0, events),
-            Self::Enough { rounds, .. } => (rounds / 10, rounds),
+            Self::Enough { round_trips, .. } => (round_trips / 10, round_trips),
         }
     }
 }

@@ -1,4 +1,8 @@
 //! From samples to rows: the least, the median and the greatest, and how it compares with the best rival.
+//!
+//! Two cores of a virtual machine can be near each other now and far apart a minute later, and then a
+//! median may be of one mode for one subject and of the other for the next. So a ratio is taken within
+//! each round, where the two samples are close together, and its median over the rounds is told.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +16,8 @@ pub struct Measured {
     pub scenario: String,
     /// The name of the subject.
     pub subject: String,
+    /// In which round it was taken; no two processes have a round of the same number.
+    pub round: u64,
     /// What came of it.
     pub sample: Sample,
 }
@@ -37,7 +43,8 @@ pub struct Row {
     pub p99: Option<f64>,
     /// Of a round trip: the median of the samples' 99.9th percentiles.
     pub p999: Option<f64>,
-    /// The median divided by that of the best rival, if there is one.
+    /// To the rival with the best median, if there is one: the median of the ratios within each round,
+    /// because cores can be nearer or farther by the minute. Of a round trip: of the p50.
     pub ratio: Option<f64>,
     /// What the subject is.
     #[serde(skip)]
@@ -52,13 +59,22 @@ pub fn rows(measured: &[Measured], subjects: &[(&'static str, Kind)]) -> Vec<Row
         let mut of_scenario: Vec<Row> = (subjects.iter())
             .filter_map(|&(subject, kind)| row(measured, scenario, subject, kind))
             .collect();
-        let best = best_rival(&of_scenario, scenario.is_round_trip());
-        for row in &mut of_scenario {
-            row.ratio = best.map(|best| row.median / best);
+        if let Some(best) = best_rival(&of_scenario, scenario.is_round_trip()) {
+            let best = samples(measured, scenario, best);
+            for row in &mut of_scenario {
+                row.ratio = ratio(&samples(measured, scenario, row.subject), &best);
+            }
         }
         rows.extend(of_scenario);
     }
     rows
+}
+
+/// Those of one subject in one scenario.
+fn samples<'m>(measured: &'m [Measured], scenario: &Scenario, subject: &str) -> Vec<&'m Measured> {
+    (measured.iter())
+        .filter(|measured| measured.scenario == scenario.name && measured.subject == subject)
+        .collect()
 }
 
 fn row(
@@ -67,12 +83,9 @@ fn row(
     subject: &'static str,
     kind: Kind,
 ) -> Option<Row> {
-    let samples: Vec<Sample> = (measured.iter())
-        .filter(|measured| measured.scenario == scenario.name && measured.subject == subject)
-        .map(|measured| measured.sample)
-        .collect();
-    let values = sorted(samples.iter().map(Sample::value));
-    let latencies = || samples.iter().filter_map(|sample| sample.latency);
+    let samples = samples(measured, scenario, subject);
+    let values = sorted(samples.iter().map(|measured| measured.sample.value()));
+    let latencies = || (samples.iter()).filter_map(|measured| measured.sample.latency);
     Some(Row {
         scenario: scenario.name,
         subject,
@@ -88,14 +101,25 @@ fn row(
     })
 }
 
-/// The median of the best of the rivals.
-fn best_rival(rows: &[Row], less_is_better: bool) -> Option<f64> {
-    let rivals = rows.iter().filter(|row| row.rival).map(|row| row.median);
-    if less_is_better {
-        rivals.min_by(f64::total_cmp)
+/// The rival with the best median: who reads the medians sees which one it is.
+fn best_rival(rows: &[Row], less_is_better: bool) -> Option<&'static str> {
+    let rivals = rows.iter().filter(|row| row.rival);
+    let by_median = |a: &&Row, b: &&Row| a.median.total_cmp(&b.median);
+    let best = if less_is_better {
+        rivals.min_by(by_median)
     } else {
-        rivals.max_by(f64::total_cmp)
-    }
+        rivals.max_by(by_median)
+    };
+    best.map(|row| row.subject)
+}
+
+/// The median of the ratios within each round that has a sample of both.
+fn ratio(subject: &[&Measured], rival: &[&Measured]) -> Option<f64> {
+    let within_rounds = subject.iter().filter_map(|measured| {
+        let other = rival.iter().find(|other| other.round == measured.round)?;
+        Some(measured.sample.value() / other.sample.value())
+    });
+    median(&sorted(within_rounds))
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -127,10 +151,11 @@ mod tests {
         ("slow", Kind::Rival("slow")),
     ];
 
-    fn measured(scenario: &str, subject: &str, sample: Sample) -> Measured {
+    fn measured(scenario: &str, round: u64, subject: &str, sample: Sample) -> Measured {
         Measured {
             scenario: scenario.to_owned(),
             subject: subject.to_owned(),
+            round,
             sample,
         }
     }
@@ -167,11 +192,11 @@ mod tests {
     #[test]
     fn of_throughput_the_best_rival_is_the_greatest() {
         let samples = [
-            measured("one-to-one-b10", "slow", flow(50)),
-            measured("one-to-one-b10", "ours", flow(300)),
-            measured("one-to-one-b10", "fast", flow(200)),
-            measured("one-to-one-b10", "ours", flow(200)),
-            measured("one-to-one-b10", "ours", flow(700)),
+            measured("one-to-one-b10", 0, "slow", flow(50)),
+            measured("one-to-one-b10", 0, "ours", flow(300)),
+            measured("one-to-one-b10", 0, "fast", flow(200)),
+            measured("one-to-one-b10", 1, "ours", flow(200)),
+            measured("one-to-one-b10", 2, "ours", flow(700)),
         ];
         let rows = rows(&samples, &SUBJECTS);
         let names: Vec<_> = rows.iter().map(|row| row.subject).collect();
@@ -188,10 +213,11 @@ mod tests {
     #[test]
     fn of_latency_the_best_rival_is_the_least_and_figures_are_of_the_p50() {
         let samples = [
-            measured("round-trip-8", "ours", round_trip(200.0)),
-            measured("round-trip-8", "ours", round_trip(300.0)),
-            measured("round-trip-8", "fast", round_trip(500.0)),
-            measured("round-trip-8", "slow", round_trip(1000.0)),
+            measured("round-trip-8", 0, "ours", round_trip(200.0)),
+            measured("round-trip-8", 1, "ours", round_trip(300.0)),
+            measured("round-trip-8", 0, "fast", round_trip(400.0)),
+            measured("round-trip-8", 1, "fast", round_trip(600.0)),
+            measured("round-trip-8", 0, "slow", round_trip(800.0)),
         ];
         let rows = rows(&samples, &SUBJECTS);
         assert_eq!(
@@ -204,9 +230,53 @@ mod tests {
     }
 
     #[test]
-    fn without_rivals_there_is_no_ratio() {
-        let rows = rows(&[measured("many-1p-b1", "ours", flow(5))], &SUBJECTS);
-        assert_eq!(rows.len(), 1);
-        assert_eq!(rows[0].ratio, None);
+    fn a_ratio_compares_within_rounds_and_not_near_with_far_cores() {
+        // Cores are near for two rounds, move away in the middle of the third, and stay far.
+        let rounds = [
+            (100.0, 100.0),
+            (100.0, 100.0),
+            (100.0, 400.0),
+            (400.0, 400.0),
+            (400.0, 400.0),
+        ];
+        let samples: Vec<Measured> = (0..)
+            .zip(rounds)
+            .flat_map(|(round, (ours, fast))| {
+                [
+                    measured("round-trip-8", round, "ours", round_trip(ours)),
+                    measured("round-trip-8", round, "fast", round_trip(fast)),
+                ]
+            })
+            .collect();
+        let rows = rows(&samples, &SUBJECTS);
+        let medians: Vec<_> = rows.iter().map(|row| row.median).collect();
+        assert_eq!(medians, [100.0, 400.0]);
+        let ratios: Vec<_> = rows.iter().map(|row| row.ratio).collect();
+        assert_eq!(ratios, [Some(1.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn samples_meet_by_round_and_not_by_order() {
+        let samples = [
+            measured("one-to-one-b1", 0, "ours", flow(100)),
+            measured("one-to-one-b1", 1, "ours", flow(800)),
+            measured("one-to-one-b1", 1, "fast", flow(400)),
+            measured("one-to-one-b1", 0, "fast", flow(50)),
+            measured("one-to-one-b10", 0, "fast", flow(1)),
+        ];
+        assert_eq!(rows(&samples, &SUBJECTS)[0].ratio, Some(2.0));
+    }
+
+    #[test]
+    fn without_rivals_or_rounds_in_common_there_is_no_ratio() {
+        let mut samples = vec![measured("many-1p-b1", 0, "ours", flow(5))];
+        let alone = rows(&samples, &SUBJECTS);
+        assert_eq!(alone.len(), 1);
+        assert_eq!(alone[0].ratio, None);
+
+        samples.push(measured("many-1p-b1", 1, "fast", flow(5)));
+        let apart = rows(&samples, &SUBJECTS);
+        assert_eq!(apart[0].ratio, None);
+        assert_eq!(apart[1].ratio, Some(1.0));
     }
 }

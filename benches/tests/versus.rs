@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use annulus_benches::cores::Cores;
+use annulus_benches::report::RATIO;
 use annulus_benches::scenario::{Effort, SCENARIOS};
 use annulus_benches::subjects;
 use serde_json::Value;
@@ -151,6 +152,8 @@ fn the_readme_gets_machine_commit_and_command() {
 }
 
 #[test]
-fn help_has_an_example() {
-    assert!(printed(&["--help"]).contains("Example:\n"));
+fn help_has_an_example_and_says_what_a_ratio_is() {
+    let help = printed(&["--help"]);
+    assert!(help.contains("Example:\n"), "{help}");
+    assert!(help.contains(RATIO), "{help}");
 }

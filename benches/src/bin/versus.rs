@@ -11,7 +11,7 @@ use clap::Parser;
 
 use annulus_benches::cores::Cores;
 use annulus_benches::machine::{commit, machine};
-use annulus_benches::report::Report;
+use annulus_benches::report::{RATIO, Report};
 use annulus_benches::scenario::{Effort, SCENARIOS, Scenario};
 use annulus_benches::shuffle::Shuffle;
 use annulus_benches::statistics::{Measured, rows};
@@ -19,7 +19,7 @@ use annulus_benches::subjects::{self, Kind, Subject};
 
 /// Measures the ring beside other libraries: every scenario with every subject that can do it.
 #[derive(Parser)]
-#[command(name = "versus", after_help = EXAMPLE)]
+#[command(name = "versus", after_help = after_help())]
 struct Options {
     /// Scenarios or subjects, separated by commas; by default all of both
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -29,7 +29,7 @@ struct Options {
     #[arg(long)]
     list: bool,
 
-    /// Measure less: half a minute in all, for a first impression
+    /// Measure fewer rounds: half a minute in all, for a first impression
     #[arg(long)]
     quick: bool,
 
@@ -45,9 +45,13 @@ struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: Option<u64>,
 
-    /// Measure everything once or more, in an order of this number, and print samples
-    #[arg(long, hide = true, value_name = "ROUND")]
+    /// Be the measuring process of this number, and print samples
+    #[arg(long, hide = true, value_name = "NUMBER")]
     process: Option<u64>,
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLE}\n\n{RATIO}")
 }
 
 const EXAMPLE: &str = "\
@@ -58,21 +62,19 @@ Without the feature `rivals` there is nothing to compare with. Pinned to the fir
 the process may use; leave the machine alone meanwhile.";
 
 impl Options {
-    /// How many processes measure, and how often each measures everything.
-    fn repetitions(&self) -> (u64, u64) {
-        if self.quick { (2, 1) } else { (3, 2) }
+    /// How many processes measure, and how many rounds each; everything is measured once in a round.
+    fn rounds(&self) -> (u64, u64) {
+        if self.quick { (2, 3) } else { (6, 8) }
     }
 
+    /// Little, so that all the subjects of a scenario have their turn within a second: samples are compared
+    /// within a round, and what they lack in length the number of rounds makes up for.
     fn effort(&self) -> Effort {
         match self.events {
             Some(events) => Effort::Events(events),
-            None if self.quick => Effort::Enough {
-                flow: Duration::from_millis(40),
-                rounds: 50_000,
-            },
             None => Effort::Enough {
-                flow: Duration::from_millis(150),
-                rounds: 200_000,
+                flow: Duration::from_millis(20),
+                round_trips: 50_000,
             },
         }
     }
@@ -92,8 +94,8 @@ fn main() -> ExitCode {
     };
     let outcome = if options.list {
         print(&list())
-    } else if let Some(round) = options.process {
-        measure(&selection, &options, round)
+    } else if let Some(process) = options.process {
+        measure(&selection, &options, process)
     } else {
         compare(&selection, &options)
     };
@@ -158,13 +160,13 @@ impl Selection {
 
 /// Has several processes measure, one after the other, and reports.
 fn compare(selection: &Selection, options: &Options) -> io::Result<()> {
-    let (processes, _) = options.repetitions();
+    let (processes, _) = options.rounds();
     let mut measured = Vec::new();
-    for round in 0..processes {
+    for process in 0..processes {
         if io::stderr().is_terminal() {
-            let _ = writeln!(io::stderr(), "process {} of {processes} ...", round + 1);
+            let _ = writeln!(io::stderr(), "process {} of {processes} ...", process + 1);
         }
-        measured.extend(measure_in_a_process(round)?);
+        measured.extend(measure_in_a_process(process)?);
     }
     let subjects: Vec<(&'static str, Kind)> = (selection.subjects.iter())
         .map(|subject| (subject.name(), subject.kind()))
@@ -200,11 +202,11 @@ fn command() -> String {
     command
 }
 
-/// This program once more, with the same arguments and the number of its round.
-fn measure_in_a_process(round: u64) -> io::Result<Vec<Measured>> {
+/// This program once more, with the same arguments and the number of the process.
+fn measure_in_a_process(process: u64) -> io::Result<Vec<Measured>> {
     let mut child = Command::new(env::current_exe()?)
         .args(env::args_os().skip(1))
-        .args(["--process", &round.to_string()])
+        .args(["--process", &process.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -222,13 +224,14 @@ fn measure_in_a_process(round: u64) -> io::Result<Vec<Measured>> {
     }
 }
 
-/// Measures everything, and prints a line for each sample. Subjects of one scenario follow each other, so
-/// that a disturbance hits all of them, in an order that is another one each time.
-fn measure(selection: &Selection, options: &Options, round: u64) -> io::Result<()> {
+/// Measures everything in each round, and prints a line for each sample. Subjects of one scenario follow
+/// each other, so that a disturbance hits all of them, in an order that is another one each time. The rounds
+/// of one scenario are far apart, so that they see as many states of the machine as there are.
+fn measure(selection: &Selection, options: &Options, process: u64) -> io::Result<()> {
     let cores = Cores::of_this_process();
-    let (_, repetitions) = options.repetitions();
-    let mut shuffle = Shuffle::new(round);
-    for _ in 0..repetitions {
+    let (_, rounds) = options.rounds();
+    let mut shuffle = Shuffle::new(process);
+    for round in process * rounds..(process + 1) * rounds {
         for scenario in shuffle.order(&selection.scenarios) {
             for subject in shuffle.order(&selection.subjects) {
                 let sample = subject.measure(scenario, options.effort(), cores);
@@ -236,6 +239,7 @@ fn measure(selection: &Selection, options: &Options, round: u64) -> io::Result<(
                     let measured = Measured {
                         scenario: scenario.name.to_owned(),
                         subject: subject.name().to_owned(),
+                        round,
                         sample,
                     };
                     print(&serde_json::to_string(&measured)?)?;
