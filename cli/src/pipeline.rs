@@ -306,7 +306,8 @@ fn join<T>(
 }
 
 fn producer<T>(ring: &Ring<T>, wait: Wait) -> Result<Producer<T>, RunError> {
-    Ok(ring.producer().map_err(RunError::setup)?.with_wait(wait))
+    let producer = ring.producer().map_err(RunError::setup)?;
+    producer.with_wait(wait).map_err(RunError::setup)
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::member::{Roster, Rows};
-use crate::region::Memory;
+use crate::member::{MemberKind, Poisoned, Rows};
+use crate::region::{Memory, Region};
 use crate::ring::Producers;
-use crate::sequence::Sequence;
+use crate::roster::{Presence, Roster};
+use crate::sequence::{Claimed, Sequence};
 use crate::stamp::Reading;
-use crate::wait::{Patience, Wait, Waiter};
+use crate::sync::{Ordering, fence};
+use crate::wait::{EventCount, Patience, Wait, Waiter};
 
 /// One producer's side of the ring.
 pub(crate) struct Claimer<T> {
@@ -25,10 +27,18 @@ pub(crate) struct Claimer<T> {
     next: Sequence,
     /// Many producers: the end of its claim if that is above `next`.
     claimed: Sequence,
-    /// The gate as last seen: no claim of this producer ends above it. 0: not looked yet.
+    /// The gate as last seen: no claim of this producer ends above it.
     limit: Sequence,
     /// The consumers that gate.
     gating: Rows,
+    /// How many joins had been counted when it last looked which those are; none is so many.
+    version: u64,
+    /// The consumer that makes the limit, if one does.
+    held_up_by: Option<usize>,
+    /// Whether anybody may have to be woken.
+    parking: bool,
+    /// One producer: how far it has told observers that it may write; without observers, for ever.
+    announced: Sequence,
     /// One producer: a publication that ends here or above takes the next lines.
     take_lines_at: Sequence,
 }
@@ -42,6 +52,11 @@ const LINES_LEFT: u64 = 4;
 impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, wait: Wait) -> Self {
         let producers = memory.region().producers;
+        let Region {
+            parking,
+            observable,
+            ..
+        } = *memory.region();
         Self {
             memory,
             wait,
@@ -51,17 +66,24 @@ impl<T> Claimer<T> {
             claimed: 0,
             limit: 0,
             gating: Rows::default(),
-            take_lines_at: 0,
+            version: u64::MAX,
+            held_up_by: None,
+            parking,
+            // Lines that observers may read are not touched before they are announced.
+            take_lines_at: if observable { Sequence::MAX } else { 0 },
+            announced: if observable { 0 } else { Sequence::MAX },
         }
     }
 
     /// Claims `n` sequences and returns the first.
     #[inline]
     pub(crate) fn claim(&mut self, n: usize, patience: Patience) -> Result<Sequence, ClaimError> {
-        match self.claim_below_limit(n) {
-            Ok(lo) => Ok(lo),
-            Err(_) => self.claim_at_the_gate(n, patience),
+        if self.memory.header().status.signal().is_quiet()
+            && let Ok(lo) = self.claim_below_limit(n)
+        {
+            return Ok(lo);
         }
+        self.claim_at_the_gate(n, patience)
     }
 
     /// Claims `n` sequences if the gate as last seen allows it, or returns where they would start.
@@ -70,11 +92,13 @@ impl<T> Claimer<T> {
         match self.producers {
             Producers::One => {
                 let lo = self.next;
-                if self.room(lo) >= n as u64 {
-                    Ok(lo)
-                } else {
-                    Err(lo)
+                if self.room(lo) < n as u64 {
+                    return Err(lo);
                 }
+                if lo + n as u64 > self.announced {
+                    self.announce(lo + n as u64);
+                }
+                Ok(lo)
             }
             Producers::Many => self.claim_by_exchange(n),
         }
@@ -84,26 +108,37 @@ impl<T> Claimer<T> {
         self.skip_leaked_claim();
         let claimed = &self.memory.header().claimed;
         let intent = &self.memory.row(self.row).hot.intent;
-        let mut lo = claimed.observe();
+        let mut end = claimed.observe();
         if n == 0 {
-            return Ok(lo); // No claim, so no intent: it would stand for somebody else's.
+            return Ok(end.sequence()); // No claim, so no intent: it would stand for somebody else's.
         }
         // INVARIANT R1: `[lo, hi)` goes to whoever moves `claimed` from `lo`; only one can. Each time
         // round the gate is checked again, with the new `lo`.
-        while self.room(lo) >= n as u64 {
+        while !end.is_closed() && self.room(end.sequence()) >= n as u64 {
+            let lo = end.sequence();
             let hi = lo + n as u64;
             intent.announce(lo);
             match claimed.advance(lo, hi) {
                 Ok(()) => {
+                    Claimed::before_writing();
                     self.next = lo;
                     self.claimed = hi;
                     return Ok(lo);
                 }
-                Err(now) => lo = now,
+                Err(now) => end = now,
             }
         }
         intent.withdraw();
-        Err(lo)
+        Err(end.sequence())
+    }
+
+    /// One producer of a ring that is observed: tells what it may write from now on, some way ahead. What
+    /// is announced is lost to observers, so it is a small part of the ring.
+    #[cold]
+    fn announce(&mut self, hi: Sequence) {
+        let ahead = self.memory.capacity() / 16;
+        self.announced = (hi + ahead).min(self.limit).max(hi);
+        self.memory.header().claimed.announce(self.announced);
     }
 
     /// How many sequences from `lo` on the gate allows, as last seen. Others may have claimed on the
@@ -124,28 +159,71 @@ impl<T> Claimer<T> {
         }
         let mut waiter = Waiter::new(self.wait, patience);
         loop {
+            self.heed_signals()?;
             let front = self.front();
-            self.look_at_the_gate()?;
+            self.look_at_the_gate();
             match self.claim_below_limit(n) {
                 Ok(lo) => return Ok(lo),
                 // Others have claimed meanwhile: what is free now is not known. Look again.
                 Err(now) if now != front => {}
                 Err(lo) => {
-                    if !waiter.pause() {
-                        let free = self.room(lo) as usize;
-                        return Err(ClaimError::Full { free });
+                    if !waiter.pause(self.what_wakes_at_the_gate()) {
+                        self.heed_signals()?;
+                        return Err(self.why_nothing_is_free(lo));
                     }
                 }
             }
         }
     }
 
+    /// Fails if the ring is closed or poisoned; the only producer closes it if it was asked to.
+    fn heed_signals(&self) -> Result<(), ClaimError> {
+        let header = self.memory.header();
+        let signal = header.status.signal();
+        if let Some(poisoned) = signal.poisoned() {
+            return Err(ClaimError::Poisoned(poisoned));
+        }
+        let closed = match self.producers {
+            Producers::One => {
+                if signal.asks_to_close() && !signal.is_closed() {
+                    // INVARIANT R7: it publishes nothing after this.
+                    header.status.close();
+                    self.memory.region().wake_all();
+                }
+                signal.asks_to_close() || signal.is_closed()
+            }
+            Producers::Many => header.claimed.observe().is_closed(),
+        };
+        if closed {
+            return Err(ClaimError::Closed);
+        }
+        Ok(())
+    }
+
+    fn what_wakes_at_the_gate(&self) -> &EventCount {
+        match self.held_up_by {
+            Some(row) => &self.memory.row(row).hot.waiters,
+            None => &self.memory.header().waiters,
+        }
+    }
+
+    fn why_nothing_is_free(&self, lo: Sequence) -> ClaimError {
+        let required = self.memory.region().required_consumers;
+        let present = self.gating.len();
+        if present < required {
+            return ClaimError::TooFewConsumers { required, present };
+        }
+        let free = self.room(lo) as usize;
+        ClaimError::Full { free }
+    }
+
     /// How many slots are free, exactly, at some moment of the call.
     pub(crate) fn free(&mut self) -> Result<usize, ClaimError> {
         self.skip_leaked_claim();
         loop {
+            self.heed_signals()?;
             let front = self.front();
-            self.look_at_the_gate()?;
+            self.look_at_the_gate();
             if self.front() == front {
                 return Ok(self.room(front) as usize);
             }
@@ -156,67 +234,61 @@ impl<T> Claimer<T> {
     fn front(&self) -> Sequence {
         match self.producers {
             Producers::One => self.next,
-            Producers::Many => self.memory.header().claimed.observe(),
+            Producers::Many => self.memory.header().claimed.observe().sequence(),
         }
     }
 
-    /// Refreshes the limit: one capacity above the lowest position of the gating consumers.
-    fn look_at_the_gate(&mut self) -> Result<(), ClaimError> {
-        if self.limit == 0 {
-            match Roster::lock(self.memory.region()).freeze() {
-                Some(consumers) => self.gating = consumers,
-                None => return Ok(()), // More are required: the limit stays 0.
-            }
-        }
-        let mut lowest = Sequence::MAX;
-        let mut rows = self.gating;
-        while let Some(row) = rows.pop() {
-            match self.memory.row(row).hot.position.observe() {
-                Some(position) => lowest = lowest.min(position),
-                None => self.gating.remove(row),
-            }
-        }
-        let required = self.memory.region().required_consumers;
-        if self.gating.len() < required {
-            let left = self.gating.len();
-            return Err(ClaimError::Abandoned { required, left });
-        }
-        if self.gating.is_empty() {
-            lowest = match self.producers {
-                Producers::One => self.next,
-                Producers::Many => self.walk_up_from_the_floor(),
-            };
-        }
-        let limit = lowest + self.memory.capacity();
-        debug_assert!(
-            limit >= self.limit,
-            "gate at {limit}, was at {}",
-            self.limit
-        );
-        // INVARIANT R2: what lies a lap below the limit is released by every consumer that gates and,
-        // since no position and no floor is above the published front, written by its producer.
-        self.limit = limit;
-        Ok(())
-    }
-
-    /// Many producers, no consumer: how far everything is published, which is what may be
-    /// overwritten.
-    fn walk_up_from_the_floor(&self) -> Sequence {
-        let floor = &self.memory.header().floor;
-        let start = floor.observe();
-        let mut front = start;
+    /// Refreshes the limit: one capacity above the lowest position of the gating consumers. It stays as
+    /// it is while there are fewer consumers than the ring requires.
+    fn look_at_the_gate(&mut self) {
+        let memory = &self.memory;
+        let version = &memory.header().status;
         loop {
-            match self.memory.reading(front) {
-                Reading::Events(hi) | Reading::Skip(hi) => front = hi,
-                Reading::Unpublished => break,
-                // Somebody claimed a lap above `front`, for which the floor had to move first.
-                Reading::Overtaken => front = floor.observe(),
+            // P1 of the argument at the head of `roster.rs`, as are P2 to P4.
+            let counted = version.version();
+            if counted != self.version {
+                self.gating = memory.region().gating_rows();
+                self.version = counted;
             }
-        }
-        if front == start {
-            start
-        } else {
-            floor.raise(front)
+            let mut lowest = Sequence::MAX;
+            self.held_up_by = None;
+            let mut rows = self.gating;
+            while let Some(row) = rows.pop() {
+                // INVARIANT R6: P2.
+                match memory.row(row).hot.position.observe() {
+                    Some(position) if position < lowest => {
+                        lowest = position;
+                        self.held_up_by = Some(row);
+                    }
+                    Some(_) => {}
+                    None => self.gating.remove(row),
+                }
+            }
+            if self.gating.len() < memory.region().required_consumers {
+                self.held_up_by = None;
+                return;
+            }
+            if self.gating.is_empty() {
+                lowest = match self.producers {
+                    Producers::One => self.next,
+                    Producers::Many => walk_up_from_the_floor(memory),
+                };
+            }
+            // ORDER(join): P3, with J3.
+            fence(Ordering::SeqCst);
+            if version.version() == counted {
+                let limit = lowest + memory.capacity();
+                debug_assert!(
+                    limit >= self.limit,
+                    "gate at {limit}, was at {}",
+                    self.limit
+                );
+                // INVARIANT R2: what lies a lap below the limit is released by every consumer that
+                // gates and, since no position and no floor is above the published front, written by
+                // its producer.
+                self.limit = limit;
+                return;
+            }
         }
     }
 
@@ -238,6 +310,9 @@ impl<T> Claimer<T> {
             }
         }
         self.next = hi;
+        if self.parking {
+            self.memory.header().waiters.wake();
+        }
     }
 
     /// One producer: takes the cache lines of the slots that come next, so that it does not wait for
@@ -265,6 +340,7 @@ impl<T> Claimer<T> {
             }
             self.memory.row(self.row).record.add_skipped(hi - lo);
             self.next = hi;
+            self.memory.region().wake();
         }
     }
 
@@ -276,6 +352,10 @@ impl<T> Claimer<T> {
         }
     }
 
+    pub(crate) fn row(&self) -> usize {
+        self.row
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.memory.capacity() as usize
     }
@@ -284,7 +364,34 @@ impl<T> Claimer<T> {
 impl<T> Drop for Claimer<T> {
     fn drop(&mut self) {
         self.skip_leaked_claim();
-        Roster::lock(self.memory.region()).leave_producer(self.row);
+        let region = self.memory.region();
+        let roster = Roster::lock(region);
+        roster.leave_producer(self.row);
+        roster.tell(&Presence::Left {
+            kind: MemberKind::Producer,
+            name: String::new(),
+        });
+        region.wake_all();
+    }
+}
+
+/// Many producers, no consumer: how far everything is published, which is what may be overwritten.
+fn walk_up_from_the_floor<T>(memory: &Memory<T>) -> Sequence {
+    let floor = &memory.header().floor;
+    let start = floor.observe();
+    let mut front = start;
+    loop {
+        match memory.reading(front) {
+            Reading::Events(hi) | Reading::Skip(hi) => front = hi,
+            Reading::Unpublished => break,
+            // Somebody claimed a lap above `front`, for which the floor had to move first.
+            Reading::Overtaken => front = floor.observe(),
+        }
+    }
+    if front == start {
+        start
+    } else {
+        floor.raise(front)
     }
 }
 
@@ -304,13 +411,17 @@ pub enum ClaimError {
         /// How many the ring has.
         capacity: usize,
     },
-    /// Consumers that the ring requires have left, and none can join any more.
-    Abandoned {
+    /// There are fewer consumers than the ring requires; the call was not to wait (any longer).
+    TooFewConsumers {
         /// How many the ring requires.
         required: usize,
-        /// How many are left.
-        left: usize,
+        /// How many there were.
+        present: usize,
     },
+    /// The ring is closed.
+    Closed,
+    /// The ring was poisoned.
+    Poisoned(Poisoned),
 }
 
 impl fmt::Display for ClaimError {
@@ -328,11 +439,13 @@ impl fmt::Display for ClaimError {
                 "{requested} slots were asked for, of a ring of {capacity}: claim fewer at a time, \
                  or build a larger ring"
             ),
-            Self::Abandoned { required, left } => write!(
+            Self::TooFewConsumers { required, present } => write!(
                 f,
-                "the ring requires {required} consumers, and only {left} have not left: keep them, \
+                "the ring requires {required} consumers, and {present} have joined: wait for them, \
                  or require fewer"
             ),
+            Self::Closed => f.write_str("the ring is closed: nothing can be published any more"),
+            Self::Poisoned(poisoned) => poisoned.fmt(f),
         }
     }
 }

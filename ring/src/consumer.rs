@@ -5,11 +5,15 @@ use std::fmt;
 use std::ops::{Index, Range};
 use std::time::Instant;
 
-use crate::member::{JoinError, Roster};
+use crate::member::Poisoned;
+use crate::mutable::MutableConsumer;
 use crate::probe::{Probe, Reach};
 use crate::region::Memory;
+use crate::ring::poison;
+use crate::roster::{JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
-use crate::wait::{Patience, Wait, Waiter, let_batches_grow};
+use crate::stamp::Reading;
+use crate::wait::{EventCount, Patience, Wait, Waiter, let_batches_grow};
 
 /// What a consumer is to be like; made by [`Ring::consumer`](crate::Ring::consumer).
 #[must_use = "a consumer joins by `join`"]
@@ -17,6 +21,7 @@ pub struct ConsumerBuilder<T> {
     memory: Memory<T>,
     name: String,
     after: Vec<String>,
+    start: Start,
     wait: Wait,
     batch_limit: usize,
 }
@@ -27,6 +32,7 @@ impl<T> ConsumerBuilder<T> {
             memory,
             name: name.to_owned(),
             after: Vec::new(),
+            start: Start::default(),
             wait: Wait::default(),
             batch_limit: usize::MAX,
         }
@@ -36,6 +42,12 @@ impl<T> ConsumerBuilder<T> {
     /// They have to join before it does, so there are no cycles.
     pub fn after<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.after.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the first event that it is given; by default the next one.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
         self
     }
 
@@ -51,40 +63,92 @@ impl<T> ConsumerBuilder<T> {
         self
     }
 
-    /// Joins the ring at sequence 0. From now on producers do not overwrite what it has not released.
+    /// Joins the ring, now, while others publish and read. From now on producers do not overwrite what it
+    /// has not released.
     ///
-    /// Join before any producer claims for the first time: that fixes which consumers there are. They
-    /// may leave, by being dropped, at any time. Those that come after one that left then wait for what
+    /// It may leave, by being dropped, at any time. Those that come after one that left then wait for what
     /// it waited for.
     ///
     /// # Errors
-    /// If the name is empty, too long or taken, if it comes after a name that nobody has, if the batch
-    /// limit is 0, if a producer has claimed already, if the member table is full, or if the ring is
-    /// closed.
+    /// If the name is empty, too long or taken, if it comes after a name that nobody has or does not come
+    /// after one that [changes](ConsumerBuilder::join_mut) events, if it is to start where events may have
+    /// been overwritten, if the batch limit is 0, if it is to park and the ring was built without, if the
+    /// member table is full, or if the ring is closed or poisoned.
     ///
     /// # Examples
     /// ```
-    /// # use annulus_ring::Ring;
+    /// # use annulus_ring::{Ring, Start};
     /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
     /// let journal = ring.consumer("journal").join()?;
     /// let book = ring.consumer("book").batch_limit(64).join()?;
-    /// let risk = ring.consumer("risk").after(["journal", "book"]).join()?;
+    /// feed.publish_value(7)?;
+    /// let mut risk = ring.consumer("risk").after(["journal", "book"]).start(Start::Oldest).join()?;
+    /// assert_eq!(risk.position(), 0);
+    /// drop((journal, book));
+    /// assert_eq!(risk.next_batch()?[0], 7);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn join(self) -> Result<Consumer<T>, JoinError> {
+        self.join_as(false)
+    }
+
+    /// Joins the ring as a stage that changes events: it gets `&mut` to each, alone.
+    ///
+    /// That takes an order between it and every other consumer: each that has joined must be one that
+    /// it comes [after](ConsumerBuilder::after), directly or through others; and each that joins later
+    /// must come after it. Producers and those after it see what it wrote.
+    ///
+    /// # Errors
+    /// As [`ConsumerBuilder::join`], and [`JoinError::Unordered`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{JoinError, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// let error = ring.consumer("beside").join().unwrap_err();
+    /// assert!(matches!(error, JoinError::Unordered { .. }));
+    /// let mut book = ring.consumer("book").after(["enrich"]).join()?;
+    ///
+    /// feed.publish_value(7)?;
+    /// for price in &mut enrich.next_batch_mut()? {
+    ///     *price *= 100;
+    /// }
+    /// assert_eq!(book.next_batch()?[0], 700);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn join_mut(self) -> Result<MutableConsumer<T>, JoinError> {
+        self.join_as(true).map(MutableConsumer::new)
+    }
+
+    fn join_as(self, mutable: bool) -> Result<Consumer<T>, JoinError> {
         let Self {
             memory,
             name,
             after,
+            start,
             wait,
             batch_limit,
         } = self;
         if batch_limit == 0 {
             return Err(JoinError::BatchLimit { name });
         }
-        let (row, before) = Roster::lock(memory.region()).join_consumer(&name, &after)?;
+        if wait == Wait::Park && !memory.region().parking {
+            return Err(JoinError::NoParking { name });
+        }
+        let roster = Roster::lock(memory.region());
+        let entry = roster.join_consumer(&Request {
+            name: &name,
+            after: &after,
+            start,
+            mutable,
+        })?;
+        let (kind, joined) = roster.member(entry.row);
+        roster.tell(&Presence::Joined { kind, name: joined });
         Ok(Consumer {
-            probe: Probe::new(memory, row, before),
+            probe: Probe::new(memory, &entry),
             name,
             wait,
             batch_limit: batch_limit as u64,
@@ -116,7 +180,7 @@ impl<T> Consumer<T> {
     /// Waits for events, and returns as many as are there, up to the batch limit.
     ///
     /// # Errors
-    /// [`Closed`] once the last producer is gone and everything has been read.
+    /// [`Ended`] once the ring is closed and everything has been read, or the ring is poisoned.
     ///
     /// # Examples
     /// ```
@@ -131,10 +195,11 @@ impl<T> Consumer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn next_batch(&mut self) -> Result<Batch<'_, T>, Closed> {
+    pub fn next_batch(&mut self) -> Result<Batch<'_, T>, Ended> {
         match self.wait_for_events(Patience::Forever) {
             Ok(to) => Ok(Batch::new(self, to)),
-            Err(_) => Err(Closed), // Nothing else ends a wait for ever.
+            Err(NotReady::Poisoned(poisoned)) => Err(Ended::Poisoned(poisoned)),
+            Err(_) => Err(Ended::Closed), // Nothing else ends a wait for ever.
         }
     }
 
@@ -169,7 +234,7 @@ impl<T> Consumer<T> {
     /// Waits for events until `deadline`.
     ///
     /// # Errors
-    /// Why there are none even then, or [`NotReady::Closed`] as soon as there can be no more.
+    /// Why there are none even then; or, as soon as it is so, that there will be no more.
     #[inline]
     pub fn next_batch_deadline(&mut self, deadline: Instant) -> Result<Batch<'_, T>, NotReady> {
         let to = self.wait_for_events(Patience::Until(deadline))?;
@@ -194,14 +259,90 @@ impl<T> Consumer<T> {
         self.probe.skipped()
     }
 
+    /// Drops all events that are there but the last, and returns how many it dropped: for who wants the
+    /// latest state and not how it came about.
+    ///
+    /// The next batch starts with the last event that was there, if there was any. What is
+    /// [held](Batch::hold) stays so.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut screen = ring.consumer("screen").join()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_batch(5, |slots| slots.zip(1..).for_each(|(slot, n)| *slot = n))?;
+    /// assert_eq!(screen.skip_to_latest(), 4);
+    /// assert_eq!(screen.next_batch()?[0], 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn skip_to_latest(&mut self) -> u64 {
+        self.probe.skip_to_latest()
+    }
+
+    /// The events that it [holds](Batch::hold): those that it has been given and has not released.
+    #[must_use]
+    pub fn held(&self) -> Held<'_, T> {
+        Held {
+            memory: &self.probe.memory,
+            next: self.probe.position(),
+            batch_end: self.probe.boundary(),
+            end: self.probe.read(),
+        }
+    }
+
+    /// Releases the events that it [holds](Batch::hold), up to the one of this sequence, which it still
+    /// holds. What it has not been given yet stays; what it has released already, too.
+    pub fn release_until(&mut self, sequence: Sequence) {
+        let to = sequence.clamp(self.probe.position(), self.probe.read());
+        self.probe.release(to);
+    }
+
+    /// Poisons the ring: everybody's next call, and every wait, fails with this reason. The first poison
+    /// stays. For when what has been read must not be acted upon.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// book.poison(42);
+    /// let Err(ClaimError::Poisoned(poisoned)) = feed.publish_value(7).map_err(|e| e.cause) else {
+    ///     panic!("published");
+    /// };
+    /// assert_eq!((poisoned.reason, poisoned.row), (42, Some(0)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn poison(&self, reason: u32) {
+        poison(&self.probe.memory, Some(self.probe.row()), reason);
+    }
+
+    /// Whether the next call for a batch would not wait: there are events, or there will be none.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.probe.look(Reach::OneBatch) > self.probe.read() || self.what_ended_it().is_some()
+    }
+
+    pub(crate) fn what_wakes(&self) -> &EventCount {
+        self.probe.what_wakes()
+    }
+
+    pub(crate) fn may_park(&self) -> bool {
+        self.probe.memory.region().parking
+    }
+
     /// Returns up to where events can be read.
     #[inline]
     fn wait_for_events(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
         if self.probe.has_drained_a_backlog() && !matches!(patience, Patience::None) {
             let_batches_grow(self.probe.memory.capacity());
         }
+        let signal = self.probe.memory.header().status.signal();
+        if let Some(poisoned) = signal.poisoned() {
+            return Err(NotReady::Poisoned(poisoned));
+        }
         let to = self.probe.look(Reach::Backlog);
-        if to > self.probe.position() {
+        if to > self.probe.read() {
             Ok(to)
         } else {
             self.wait_at_the_front(patience)
@@ -212,15 +353,14 @@ impl<T> Consumer<T> {
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
         let mut waiter = Waiter::new(self.wait, patience);
         loop {
-            // INVARIANT R7: done means closed first, and then released to the end that is final.
-            if self.probe.is_done() {
-                return Err(NotReady::Closed);
+            if let Some(ended) = self.what_ended_it() {
+                return Err(ended.into());
             }
             let to = self.probe.look(Reach::OneBatch);
-            if to > self.probe.position() {
+            if to > self.probe.read() {
                 return Ok(to);
             }
-            if !waiter.pause() {
+            if !waiter.pause(self.probe.what_wakes()) {
                 return Err(if self.probe.is_gated() {
                     NotReady::Gated
                 } else {
@@ -228,6 +368,16 @@ impl<T> Consumer<T> {
                 });
             }
         }
+    }
+
+    /// Why there will be no more events, if so.
+    fn what_ended_it(&self) -> Option<Ended> {
+        let signal = self.probe.memory.header().status.signal();
+        if let Some(poisoned) = signal.poisoned() {
+            return Some(Ended::Poisoned(poisoned));
+        }
+        // INVARIANT R7: done means closed first, and then read to the end that is final.
+        self.probe.is_done().then_some(Ended::Closed)
     }
 }
 
@@ -276,12 +426,26 @@ pub struct Batch<'c, T> {
 impl<'c, T> Batch<'c, T> {
     #[inline]
     fn new(consumer: &'c mut Consumer<T>, to: Sequence) -> Self {
-        let backlog = to - consumer.probe.position();
+        let backlog = to - consumer.probe.read();
         Self {
-            hi: consumer.probe.position() + backlog.min(consumer.batch_limit),
+            hi: consumer.probe.read() + backlog.min(consumer.batch_limit),
             probe: &mut consumer.probe,
             backlog,
         }
+    }
+
+    pub(crate) fn memory(&self) -> &Memory<T> {
+        &self.probe.memory
+    }
+
+    #[inline]
+    pub(crate) fn sequence_of(&self, index: usize) -> Sequence {
+        assert!(
+            index < self.len(),
+            "event {index} of a batch of {}",
+            self.len()
+        );
+        self.probe.read() + index as u64
     }
 
     /// The events, in the order of their sequences.
@@ -309,7 +473,7 @@ impl<'c, T> Batch<'c, T> {
     #[inline]
     pub fn with_sequences(&self) -> impl ExactSizeIterator<Item = (Sequence, &T)> {
         // `Range<u64>` has no exact size, so the events are counted instead.
-        let first = self.probe.position();
+        let first = self.probe.read();
         (self.iter().enumerate()).map(move |(index, event)| (first + index as u64, event))
     }
 
@@ -323,7 +487,7 @@ impl<'c, T> Batch<'c, T> {
     #[inline]
     #[must_use]
     pub fn as_slices(&self) -> Option<(&[T], &[T])> {
-        let [first, second] = self.probe.memory.runs(self.probe.position(), self.hi)?;
+        let [first, second] = self.probe.memory.runs(self.probe.read(), self.hi)?;
         // SAFETY: R3, as in `index`, for each of the slots; they lie one behind the other.
         let first = unsafe { std::slice::from_raw_parts(first.0.as_ptr(), first.1) };
         // SAFETY: as above.
@@ -335,14 +499,14 @@ impl<'c, T> Batch<'c, T> {
     #[inline]
     #[must_use]
     pub fn sequences(&self) -> Range<Sequence> {
-        self.probe.position()..self.hi
+        self.probe.read()..self.hi
     }
 
     /// The number of events that it still holds.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        (self.hi - self.probe.position()) as usize
+        (self.hi - self.probe.read()) as usize
     }
 
     /// Whether it has released all of its events.
@@ -380,8 +544,38 @@ impl<'c, T> Batch<'c, T> {
     /// ```
     #[inline]
     pub fn release(&mut self, n: usize) {
-        let to = self.probe.position() + n.min(self.len()) as u64;
-        self.probe.advance(to);
+        let to = self.probe.read() + n.min(self.len()) as u64;
+        self.probe.pass(to);
+    }
+
+    /// Goes on without releasing what it has not: the next batch starts behind it, and its events stay
+    /// where they are until [`Consumer::release_until`]. For work that is done later: a journal with
+    /// writes in flight, answers to come.
+    ///
+    /// Producers are held up when the ring is full of what is held, and later stages from the first event
+    /// that is. While anything is held, dropping a batch releases nothing either.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(char::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut journal = ring.consumer("journal").join()?;
+    /// let mut reply = ring.consumer("reply").after(["journal"]).join()?;
+    /// feed.publish_value('a')?;
+    /// journal.next_batch()?.hold(); // a write has begun
+    /// feed.publish_value('b')?;
+    /// journal.next_batch()?.hold(); // another has
+    ///
+    /// assert!(reply.try_next_batch().is_err());
+    /// journal.release_until(1); // the first has ended
+    /// assert_eq!(reply.next_batch()?[0], 'a');
+    /// assert_eq!(journal.held().collect::<Vec<_>>(), [(1, &'b')]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn hold(self) {
+        self.probe.hold(self.hi);
     }
 
     /// Gives what it has not released back: the next batch starts there.
@@ -400,7 +594,7 @@ impl<'c, T> Batch<'c, T> {
     /// ```
     #[inline]
     pub fn give_back(mut self) {
-        self.hi = self.probe.position(); // What is left for the drop to release: nothing.
+        self.hi = self.probe.read(); // What is left for the drop to release: nothing.
     }
 }
 
@@ -408,7 +602,7 @@ impl<T> Drop for Batch<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if !self.is_empty() {
-            self.probe.advance(self.hi);
+            self.probe.pass(self.hi);
         }
     }
 }
@@ -420,15 +614,7 @@ impl<T> Index<usize> for Batch<'_, T> {
 
     #[inline]
     fn index(&self, index: usize) -> &T {
-        assert!(
-            index < self.len(),
-            "event {index} of a batch of {}",
-            self.len()
-        );
-        let event = self
-            .probe
-            .memory
-            .to_read(self.probe.position() + index as u64);
+        let event = self.probe.memory.to_read(self.sequence_of(index));
         // SAFETY: R3: published, as the probe found; not written before it is released, which takes
         // the batch by `&mut` or by value (R2).
         unsafe { &*event }
@@ -497,17 +683,68 @@ impl<T> fmt::Debug for Events<'_, T> {
     }
 }
 
-/// The last producer is gone and everything has been read: there will be no more events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+/// The events that a consumer holds, with their sequences, in order; made by [`Consumer::held`].
+pub struct Held<'c, T> {
+    memory: &'c Memory<T>,
+    next: Sequence,
+    /// A boundary: up to here there are events.
+    batch_end: Sequence,
+    end: Sequence,
+}
 
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the ring is closed and drained: its last producer was dropped")
+impl<'c, T> Iterator for Held<'c, T> {
+    type Item = (Sequence, &'c T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.next == self.batch_end && self.next < self.end {
+            match self.memory.reading(self.next) {
+                Reading::Events(hi) => self.batch_end = hi,
+                Reading::Skip(hi) => {
+                    self.next = hi;
+                    self.batch_end = hi;
+                }
+                Reading::Unpublished | Reading::Overtaken => unreachable!("it holds what it read"),
+            }
+        }
+        if self.next >= self.end {
+            return None;
+        }
+        let sequence = self.next;
+        self.next += 1;
+        // SAFETY: R3: published, as the stamps say, and read before; not written before it is released
+        // (R2), for which the consumer must no longer be borrowed for `'c`.
+        Some((sequence, unsafe { &*self.memory.to_read(sequence) }))
     }
 }
 
-impl Error for Closed {}
+impl<T> fmt::Debug for Held<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("left", &(self.next..self.end))
+            .finish_non_exhaustive()
+    }
+}
+
+/// There will be no more events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The ring is closed and everything has been read.
+    Closed,
+    /// The ring was poisoned; there may be more in it, and nobody gets it.
+    Poisoned(Poisoned),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the ring is closed, and everything in it has been read"),
+            Self::Poisoned(poisoned) => poisoned.fmt(f),
+        }
+    }
+}
+
+impl Error for Ended {}
 
 /// Why there is no batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -517,8 +754,19 @@ pub enum NotReady {
     Idle,
     /// The next event is published, but a consumer that this one comes after has not released it.
     Gated,
-    /// The last producer is gone and everything has been read.
+    /// The ring is closed and everything has been read.
     Closed,
+    /// The ring was poisoned; there may be more in it, and nobody gets it.
+    Poisoned(Poisoned),
+}
+
+impl From<Ended> for NotReady {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Closed => Self::Closed,
+            Ended::Poisoned(poisoned) => Self::Poisoned(poisoned),
+        }
+    }
 }
 
 impl fmt::Display for NotReady {
@@ -528,7 +776,8 @@ impl fmt::Display for NotReady {
             Self::Gated => f.write_str(
                 "the next event waits for a consumer that this one comes after: try later",
             ),
-            Self::Closed => Closed.fmt(f),
+            Self::Closed => Ended::Closed.fmt(f),
+            Self::Poisoned(poisoned) => poisoned.fmt(f),
         }
     }
 }

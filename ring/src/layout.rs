@@ -1,8 +1,8 @@
 //! The byte picture of a ring: header, member rows, slots.
 //!
 //! ```text
-//! header   | claimed | published | floor | status |         each on 128 bytes of its own
-//! row      | position, intent | end, kind, masks, name |    once per member
+//! header   | claimed | published | floor | status | waiters |     each on 128 bytes of its own
+//! row      | position, intent, waiters | end, use, masks, name |  once per member
 //! slots    | stamp, event | stamp, event | ...              `Beside`
 //!          | stamp | stamp | ... | event | event | ...      `Apart`, many producers
 //!          | event | event | ...                            `Apart`, one producer
@@ -20,6 +20,7 @@ use crate::ring::Producers;
 use crate::sequence::{Claimed, Floor, Published};
 use crate::stamp::Stamp;
 use crate::sync::EventCell;
+use crate::wait::EventCount;
 
 /// Bytes that processors hand over at a time.
 pub(crate) const CACHE_LINE: usize = 64;
@@ -31,6 +32,8 @@ pub(crate) struct Header {
     pub(crate) published: CachePadded<Published>,
     pub(crate) floor: CachePadded<Floor>,
     pub(crate) status: CachePadded<Status>,
+    /// Where those park who wait for publications, or for consumers to come or go.
+    pub(crate) waiters: CachePadded<EventCount>,
 }
 
 impl Header {
@@ -40,6 +43,7 @@ impl Header {
             published: CachePadded::new(Published::new()),
             floor: CachePadded::new(Floor::new()),
             status: CachePadded::new(Status::new()),
+            waiters: CachePadded::new(EventCount::new()),
         }
     }
 }
@@ -165,12 +169,13 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-#[cfg(all(not(loom), target_arch = "x86_64"))]
+#[cfg(all(not(loom), target_arch = "x86_64", target_os = "linux"))]
 const _: () = {
-    assert!(size_of::<Header>() == 512);
+    assert!(size_of::<Header>() == 640);
     assert!(offset_of!(Header, published) == 128);
     assert!(offset_of!(Header, floor) == 256);
     assert!(offset_of!(Header, status) == 384);
+    assert!(offset_of!(Header, waiters) == 512);
     assert!(size_of::<Row>() == 256);
     assert!(offset_of!(Row, record) == 128);
     assert!(beside::<()>().event_stride == 8);

@@ -35,14 +35,15 @@
 //!
 //! # Limits and trade-offs
 //!
-//! * Consumers join before the first claim, and gate: the slowest one holds up the producers. They may
-//!   leave at any time.
+//! * Consumers gate: the slowest one holds up the producers. They join and leave at any time.
 //! * A ring without consumers is overwritten, like a broadcast without listeners, unless it is
 //!   [built](RingBuilder::require_consumers) to require some.
 //! * With many producers, one that is stopped between claim and publication holds up what the others
 //!   publish behind it. There is no fairness between producers.
 //! * Capacity is a power of two; at most 64 members at a time; names of at most 80 bytes.
-//! * A waiting thread spins, yields or sleeps for short times; it cannot be woken.
+//! * A thread that waits spins, yields, or sleeps for short times; in a ring built for
+//!   [parking](RingBuilder::parking) it can sleep until it is woken, and everybody looks whether to wake.
+//! * The only producer of a ring closes it. [`Ring::close`] asks it to; with many it closes by itself.
 //!
 //! # Words
 //!
@@ -78,13 +79,16 @@
 //! | R2 GATE | no slot is written while a gating consumer may read it or another producer writes it |
 //! | R3 PUBLISH | no reader sees an event before it is completely written; a batch appears whole |
 //! | R4 STAGE | a stage reads a sequence only after every consumer it comes after has passed it, also when some of them leave |
-//! | R7 CLOSE | what was published is delivered before a consumer hears that the ring is closed |
+//! | R5 WAKE | no wake-up is lost: a parked member is woken by what it waits for |
+//! | R6 JOIN | a joining consumer misses nothing from its start on, and nobody overruns it |
+//! | R7 CLOSE | close and poison reach everyone, waiting or not; what was published is delivered before a consumer hears that the ring is closed |
+//! | R9 OBSERVE | a copy that counts is one published event, never a mixture |
 //!
 //! Each has a file of models in `loom-tests`, which run these very types.
 //!
 //! # Memory orderings
 //!
-//! Each tag stands at both ends: at a store with Release and at a load with Acquire.
+//! Each tag stands at both ends: at a store with Release and at a load with Acquire, or at two fences.
 //!
 //! | tag | from | to |
 //! |---|---|---|
@@ -95,15 +99,23 @@
 //! | position | a position, after reading what lies below; its leaving, after the floor | the gate of producers; later stages |
 //! | floor | the floor, after what is below has been written and read | the gate of producers that nobody reads |
 //! | end | a boundary above a position, before that position | who looks for the front |
-//! | close | the close, after everything published | consumers that found nothing |
+//! | close | a close or poison, after everything published | everybody, now and then |
+//! | version | the count of joins, after the position of the last | who looks at the gate, or observes |
+//! | observe | a fence between a claim and what is written there | a fence between a copy and what is claimed |
+//! | join | a fence between the joiner's count and its second look | a fence between the gate and the count |
+//! | wake | an epoch, after the flag was cleared | who gets ready to park |
+//! | sleep | a fence between what ends a wait and the flag | a fence between the flag and the last look |
 //!
 //! The design is that of the LMAX Disruptor (Thompson, Farley, Barker, Gee and Stewart, 2011), with the
 //! publication moved from a cursor into the slots, and one stamp for a whole batch.
 
 // What users hold.
 mod consumer;
+mod mutable;
+mod observer;
 mod producer;
 mod ring;
+mod select;
 mod snapshot;
 
 // How it works.
@@ -113,6 +125,7 @@ mod wait;
 
 // The words that members share, and the one rule about them.
 mod member;
+mod roster;
 mod sequence;
 mod stamp;
 
@@ -125,11 +138,15 @@ mod sync;
 mod contracts;
 
 pub use claim::ClaimError;
-pub use consumer::{Batch, Closed, Consumer, ConsumerBuilder, Events, NotReady};
+pub use consumer::{Batch, Consumer, ConsumerBuilder, Ended, Events, Held, NotReady};
 pub use layout::Layout;
-pub use member::{JoinError, MemberKind, ProducerError};
+pub use member::{MemberKind, Poisoned};
+pub use mutable::{MutableBatch, MutableConsumer};
+pub use observer::{Observable, ObserveError, Observer};
 pub use producer::{Claim, Producer, Rejected, SharedProducer, Slots};
 pub use ring::{BuildError, Producers, Ring, RingBuilder};
+pub use roster::{JoinError, Presence, ProducerError, Start};
+pub use select::{NoParking, Waiting, try_any, wait_any, wait_any_deadline};
 pub use sequence::Sequence;
 pub use snapshot::{Member, Snapshot};
 pub use wait::Wait;

@@ -1,24 +1,18 @@
-//! The table of producers and consumers: what each member shows to the others; join, leave, close.
-//!
-//! Joins, leaves and the first gate refresh of each producer are serialised by one lock, held as a
-//! [`Roster`]. A consumer joins at sequence 0, before any producer has looked for consumers: the
-//! first look of a producer freezes the table, and from then on consumers only leave.
+//! What each producer and consumer shows to the others: the words of its row, and those that concern all.
 //!
 //! # Notes about memory ordering
 //!
 //! A position that is advanced tells whoever observes it that the reads below it are over. A ring
 //! that is observed closed has all that its producers published. What is plain data of a row (kind,
-//! name, closure) is written and read under the lock, or read by a stage that joined later than the
-//! row's owner: the lock orders both.
+//! name, closure) is written and read under the lock of the [roster](crate::roster), or read by a stage
+//! that joined later than the row's owner: the lock orders both.
 
 use std::error::Error;
 use std::fmt;
 
-use crate::layout::Row;
-use crate::region::Region;
-use crate::ring::Producers;
 use crate::sequence::Sequence;
-use crate::sync::{AtomicU64, MutexGuard, Ordering, PoisonError};
+use crate::sync::{AtomicU64, Ordering};
+use crate::wait::EventCount;
 
 /// The most members a ring can have: their sets are kept in one word.
 pub(crate) const MAX_MEMBERS: usize = 64;
@@ -80,6 +74,13 @@ impl Position {
     /// Of a consumer that has left, and of a row that has none.
     const LEFT: u64 = u64::MAX;
 
+    /// Gates from `start` on, for a consumer that joins.
+    pub(crate) fn enter(&self, start: Sequence) {
+        // ORDER(position): what is below has been read by whoever it was copied from; what this
+        // consumer is to be told by comes before (its kind, for who looks at the row).
+        self.0.store(start, Ordering::Release);
+    }
+
     /// Releases everything below `position`.
     #[inline]
     pub(crate) fn advance(&self, position: Sequence) {
@@ -134,11 +135,13 @@ impl Intent {
     }
 }
 
-/// What others poll of a member: the position of a consumer, the intent of a producer.
+/// What others poll of a member: the position of a consumer, the intent of a producer; and where those
+/// park whom this consumer holds up.
 #[repr(C)]
 pub(crate) struct Hot {
     pub(crate) position: Position,
     pub(crate) intent: Intent,
+    pub(crate) waiters: EventCount,
 }
 
 impl Hot {
@@ -146,6 +149,7 @@ impl Hot {
         Self {
             position: Position(AtomicU64::new(Position::LEFT)),
             intent: Intent(AtomicU64::new(Intent::NONE)),
+            waiters: EventCount::new(),
         }
     }
 }
@@ -155,22 +159,48 @@ impl Hot {
 pub(crate) struct Record {
     end: AtomicU64,
     skipped: AtomicU64,
-    kind: AtomicU64,
+    usage: AtomicU64,
     closure: AtomicU64,
     name_len: AtomicU64,
     name: [AtomicU64; NAME_WORDS],
 }
 
-const FREE: u64 = 0;
-const PRODUCER: u64 = 1;
-const CONSUMER: u64 = 2;
+/// What a row is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Use {
+    Free,
+    Producer,
+    /// A consumer whose position is not final: it gates, but nobody copies it.
+    Joining,
+    Consumer,
+    /// A consumer that changes events.
+    MutableConsumer,
+}
+
+impl Use {
+    fn of(word: u64) -> Self {
+        match word {
+            1 => Self::Producer,
+            2 => Self::Joining,
+            3 => Self::Consumer,
+            4 => Self::MutableConsumer,
+            _ => Self::Free,
+        }
+    }
+
+    /// Whether it is one, and has joined.
+    pub(crate) fn is_consumer(self) -> bool {
+        matches!(self, Self::Consumer | Self::MutableConsumer)
+    }
+}
 
 impl Record {
     pub(crate) fn new() -> Self {
         Self {
             end: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
-            kind: AtomicU64::new(FREE),
+            usage: AtomicU64::new(Use::Free as u64),
             closure: AtomicU64::new(0),
             name_len: AtomicU64::new(0),
             name: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -209,19 +239,18 @@ impl Record {
         Rows(self.closure.load(Ordering::Relaxed))
     }
 
-    fn kind(&self) -> u64 {
+    pub(crate) fn usage(&self) -> Use {
         // RELAXED: under the lock.
-        self.kind.load(Ordering::Relaxed)
+        Use::of(self.usage.load(Ordering::Relaxed))
     }
 
-    fn set_kind(&self, kind: u64) {
+    pub(crate) fn set_usage(&self, usage: Use) {
         // RELAXED: under the lock.
-        self.kind.store(kind, Ordering::Relaxed);
+        self.usage.store(usage as u64, Ordering::Relaxed);
     }
 
-    fn enter(&self, kind: u64, name: &str, closure: Rows) {
-        self.set_kind(kind);
-        self.set_end(0);
+    pub(crate) fn enter(&self, usage: Use, name: &str, closure: Rows) {
+        self.set_usage(usage);
         // RELAXED: under the lock, like what follows.
         self.skipped.store(0, Ordering::Relaxed);
         // RELAXED: as above; read later by stages that come after this one.
@@ -236,7 +265,7 @@ impl Record {
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         // RELAXED: under the lock.
         let len = self.name_len.load(Ordering::Relaxed) as usize;
         let bytes: Vec<u8> = (self.name.iter())
@@ -251,195 +280,154 @@ impl Record {
 /// What concerns everybody and seldom changes.
 #[repr(C)]
 pub(crate) struct Status {
-    closed: AtomicU64,
-    frozen: AtomicU64,
+    signal: AtomicU64,
+    version: AtomicU64,
+    mutable_rows: AtomicU64,
+}
+
+/// What stops a ring, at some moment: a close that was asked for, a close, a poison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signal(u64);
+
+impl Signal {
+    /// Somebody wants the only producer to close the ring.
+    const CLOSE_ASKED: u64 = 1 << 0;
+    /// The end of what is published is final.
+    const CLOSED: u64 = 1 << 1;
+    const POISONED: u64 = 1 << 2;
+    /// The row of the member that poisoned, plus one; 0 is nobody.
+    const POISONER: u32 = 8;
+    const REASON: u32 = 32;
+
+    #[inline]
+    pub(crate) fn is_quiet(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn asks_to_close(self) -> bool {
+        self.0 & Self::CLOSE_ASKED != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
+
+    #[inline]
+    pub(crate) fn poisoned(self) -> Option<Poisoned> {
+        (self.0 & Self::POISONED != 0).then(|| Poisoned {
+            reason: (self.0 >> Self::REASON) as u32,
+            row: ((self.0 >> Self::POISONER) as u8)
+                .checked_sub(1)
+                .map(usize::from),
+        })
+    }
 }
 
 impl Status {
     pub(crate) fn new() -> Self {
         Self {
-            closed: AtomicU64::new(0),
-            frozen: AtomicU64::new(0),
+            signal: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            mutable_rows: AtomicU64::new(0),
         }
     }
 
-    /// Whether the last producer is gone. If so, what was published before is visible, and the ends
-    /// of what is claimed and published are final.
+    /// What stops the ring now. If it is closed, what was published before is visible, and the ends of
+    /// what is claimed and published are final.
     #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        // ORDER(close): with `close`.
-        self.closed.load(Ordering::Acquire) != 0
+    pub(crate) fn signal(&self) -> Signal {
+        // ORDER(close): with `close`, `ask_to_close` and `poison`.
+        Signal(self.signal.load(Ordering::Acquire))
     }
 
-    fn close(&self) {
-        // INVARIANT R7: the closer is the last producer, so nothing is published after this; others
-        // that were there before left through the lock it holds.
-        // ORDER(close): everything published comes before.
-        self.closed.store(1, Ordering::Release);
+    /// Declares the end of what is published final.
+    pub(crate) fn close(&self) {
+        // ORDER(close): everything published, and with many producers the end of what is claimed,
+        // comes before.
+        self.signal.fetch_or(Signal::CLOSED, Ordering::Release);
     }
 
-    fn is_frozen(&self) -> bool {
-        // RELAXED: under the lock.
-        self.frozen.load(Ordering::Relaxed) != 0
+    pub(crate) fn ask_to_close(&self) {
+        // ORDER(close): what the asker did comes before what is done on its behalf.
+        self.signal.fetch_or(Signal::CLOSE_ASKED, Ordering::Release);
     }
 
-    fn freeze(&self) {
-        // RELAXED: under the lock.
-        self.frozen.store(1, Ordering::Relaxed);
-    }
-}
-
-/// The member table, for who holds its lock.
-pub(crate) struct Roster<'r, T> {
-    region: &'r Region<T>,
-    _lock: MutexGuard<'r, ()>,
-}
-
-impl<'r, T> Roster<'r, T> {
-    pub(crate) fn lock(region: &'r Region<T>) -> Self {
-        // Nothing under this lock can panic half way, so a poisoned one is as good as another.
-        let _lock = region.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { region, _lock }
-    }
-
-    pub(crate) fn join_producer(&self, kind: Producers) -> Result<usize, ProducerError> {
-        let region = self.region;
-        if region.producers != kind {
-            return Err(ProducerError::WrongKind {
-                built_for: region.producers,
-            });
-        }
-        if region.header.status.is_closed() {
-            return Err(ProducerError::Closed);
-        }
-        if kind == Producers::One && self.count(PRODUCER) > 0 {
-            return Err(ProducerError::Taken);
-        }
-        let members = region.rows.len();
-        let row = self.vacant().ok_or(ProducerError::TableFull { members })?;
-        let entry = &region.rows[row];
-        entry.record.enter(PRODUCER, "", Rows::default());
-        entry.hot.intent.withdraw();
-        Ok(row)
-    }
-
-    /// Frees a producer's row. The last one closes the ring.
-    pub(crate) fn leave_producer(&self, row: usize) {
-        self.region.rows[row].hot.intent.withdraw();
-        self.vacate(row);
-        if self.count(PRODUCER) == 0 {
-            self.region.header.status.close();
-        }
-    }
-
-    /// Enters a consumer at sequence 0; returns its row, and the rows of those it is `after`.
-    pub(crate) fn join_consumer(
-        &self,
-        name: &str,
-        after: &[String],
-    ) -> Result<(usize, Rows), JoinError> {
-        let region = self.region;
-        let named = || name.to_owned();
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(JoinError::BadName { name: named() });
-        }
-        if self.consumer_named(name).is_some() {
-            return Err(JoinError::NameTaken { name: named() });
-        }
-        let mut before = Rows::default();
-        let mut closure = Rows::default();
-        for other in after {
-            let Some(row) = self.consumer_named(other) else {
-                return Err(JoinError::UnknownName {
-                    name: named(),
-                    after: other.clone(),
-                });
-            };
-            before.insert(row);
-            closure = closure.union(region.rows[row].record.closure());
-        }
-        if region.header.status.is_closed() {
-            return Err(JoinError::Closed { name: named() });
-        }
-        if region.header.status.is_frozen() {
-            return Err(JoinError::Started { name: named() });
-        }
-        let Some(row) = self.vacant() else {
-            return Err(JoinError::TableFull {
-                name: named(),
-                members: region.rows.len(),
-            });
-        };
-        let entry = &region.rows[row];
-        entry.record.enter(CONSUMER, name, closure.union(before));
-        // INVARIANT R1: nothing is claimed yet, so 0 is not above the published front.
-        entry.hot.position.advance(0);
-        Ok((row, before))
-    }
-
-    /// Frees the row of a consumer whose position says that it has left.
-    pub(crate) fn leave_consumer(&self, row: usize) {
-        debug_assert_eq!(self.region.rows[row].hot.position.observe(), None);
-        self.vacate(row);
-    }
-
-    /// Freezes the table and returns the consumers in it, or nothing if there are fewer than the
-    /// ring requires.
-    pub(crate) fn freeze(&self) -> Option<Rows> {
-        let status = &self.region.header.status;
-        if !status.is_frozen() {
-            if self.count(CONSUMER) < self.region.required_consumers {
-                return None;
-            }
-            status.freeze();
-        }
-        let mut consumers = Rows::default();
-        for (row, entry) in self.region.rows.iter().enumerate() {
-            if entry.record.kind() == CONSUMER {
-                consumers.insert(row);
+    /// Returns whether this poison is the first.
+    pub(crate) fn poison(&self, row: Option<usize>, reason: u32) -> bool {
+        let poisoner = row.map_or(0, |row| row as u64 + 1);
+        let poison =
+            Signal::POISONED | poisoner << Signal::POISONER | u64::from(reason) << Signal::REASON;
+        let mut signal = self.signal();
+        while signal.poisoned().is_none() {
+            // ORDER(close): what the poisoner did comes before what others do about it.
+            // ORDER(close): on failure Acquire, as in `signal`.
+            match (self.signal).compare_exchange(
+                signal.0,
+                signal.0 | poison,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(now) => signal = Signal(now),
             }
         }
-        Some(consumers)
+        false
     }
 
-    /// The members in the order of their rows.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (&'r Row, MemberKind, String)> {
-        self.region.rows.iter().filter_map(|row| {
-            let kind = match row.record.kind() {
-                PRODUCER => MemberKind::Producer,
-                CONSUMER if row.record.closure().is_empty() => MemberKind::Consumer,
-                CONSUMER => MemberKind::Stage,
-                _ => return None,
-            };
-            Some((row, kind, row.record.name()))
-        })
+    /// How often consumers have joined.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        // ORDER(version): with `count_join`; who sees a join counted sees the position it entered at.
+        self.version.load(Ordering::Acquire)
     }
 
-    fn count(&self, kind: u64) -> usize {
-        let rows = self.region.rows.iter();
-        rows.filter(|row| row.record.kind() == kind).count()
+    /// The same, for who has put a fence before it.
+    #[inline]
+    pub(crate) fn version_after_fence(&self) -> u64 {
+        // RELAXED: the fence orders it.
+        self.version.load(Ordering::Relaxed)
     }
 
-    fn consumer_named(&self, name: &str) -> Option<usize> {
-        (self.region.rows.iter())
-            .position(|row| row.record.kind() == CONSUMER && row.record.name() == name)
+    /// The rows of the consumers that change events.
+    #[inline]
+    pub(crate) fn mutable_rows(&self) -> Rows {
+        // ORDER(version): who sees a join counted sees its row here, which comes before.
+        Rows(self.mutable_rows.load(Ordering::Acquire))
     }
 
-    /// A row that may be taken: free, and in the closure of no living consumer, which would take
-    /// the newcomer for the one that has left.
-    fn vacant(&self) -> Option<usize> {
-        let rows = &self.region.rows;
-        let mut held = Rows::default();
-        for row in rows.iter().filter(|row| row.record.kind() == CONSUMER) {
-            held = held.union(row.record.closure());
-        }
-        (0..rows.len()).find(|&row| rows[row].record.kind() == FREE && !held.contains(row))
+    pub(crate) fn set_mutable_rows(&self, rows: Rows) {
+        // ORDER(version): what those that are not in it any more have changed comes before.
+        self.mutable_rows.store(rows.0, Ordering::Release);
     }
 
-    fn vacate(&self, row: usize) {
-        self.region.rows[row].record.set_kind(FREE);
+    pub(crate) fn count_join(&self) {
+        // ORDER(version): the position was entered before.
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 }
+
+/// A ring was poisoned: whatever it still holds, nobody is to go on with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Poisoned {
+    /// What the poisoner gave as its reason; its meaning is the user's.
+    pub reason: u32,
+    /// The [row](crate::Member::row) of the member that did it, if it was one.
+    pub row: Option<usize>,
+}
+
+impl fmt::Display for Poisoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the ring was poisoned with reason {}", self.reason)?;
+        match self.row {
+            Some(row) => write!(f, " by the member in row {row}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Poisoned {}
 
 /// What a member of a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -451,147 +439,6 @@ pub enum MemberKind {
     Consumer,
     /// Reads what is published, after other consumers.
     Stage,
-}
-
-/// Why a producer could not join.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProducerError {
-    /// The ring was built for the other kind of producers.
-    WrongKind {
-        /// What the ring was built for.
-        built_for: Producers,
-    },
-    /// The only producer of the ring has joined already.
-    Taken,
-    /// The member table, whose size was set at build, is full.
-    TableFull {
-        /// How many members it holds.
-        members: usize,
-    },
-    /// The last producer is gone, and with it the ring is closed.
-    Closed,
-}
-
-impl fmt::Display for ProducerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WrongKind {
-                built_for: Producers::One,
-            } => f.write_str(
-                "the ring was built for one producer: join with Ring::producer, or build the ring \
-                 with .producers(Producers::Many)",
-            ),
-            Self::WrongKind { .. } => f.write_str(
-                "the ring was built for many producers: join with Ring::shared_producer, or build \
-                 the ring with .producers(Producers::One)",
-            ),
-            Self::Taken => f.write_str(
-                "the only producer of the ring has joined already: build the ring with \
-                 .producers(Producers::Many) to have more",
-            ),
-            Self::TableFull { members } => table_full(f, "a producer", *members),
-            Self::Closed => f.write_str(
-                "the ring is closed, because its last producer was dropped: join the next producer \
-                 before that, or build another ring",
-            ),
-        }
-    }
-}
-
-impl Error for ProducerError {}
-
-/// Why a consumer could not join.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The name is empty, or longer than 80 bytes.
-    BadName {
-        /// The name.
-        name: String,
-    },
-    /// A consumer of this name is there already.
-    NameTaken {
-        /// The name.
-        name: String,
-    },
-    /// The consumer is to come after one that is not there.
-    UnknownName {
-        /// The consumer that was to join.
-        name: String,
-        /// The name that no consumer has.
-        after: String,
-    },
-    /// Its limit on the batch is 0.
-    BatchLimit {
-        /// The consumer that was to join.
-        name: String,
-    },
-    /// A producer has claimed already, so that it does not wait for this consumer.
-    Started {
-        /// The consumer that was to join.
-        name: String,
-    },
-    /// The member table, whose size was set at build, is full.
-    TableFull {
-        /// The consumer that was to join.
-        name: String,
-        /// How many members it holds.
-        members: usize,
-    },
-    /// The last producer is gone, and with it the ring is closed.
-    Closed {
-        /// The consumer that was to join.
-        name: String,
-    },
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName { name } => write!(
-                f,
-                "a consumer's name takes 1 to {MAX_NAME} bytes, and {name:?} has {}: choose another",
-                name.len()
-            ),
-            Self::NameTaken { name } => write!(
-                f,
-                "a consumer named {name:?} has joined already: choose another name, or drop that \
-                 one first"
-            ),
-            Self::UnknownName { name, after } => write!(
-                f,
-                "consumer {name:?} is to come after {after:?}, but no consumer of that name has \
-                 joined: join that one first"
-            ),
-            Self::BatchLimit { name } => write!(
-                f,
-                "the batch limit of consumer {name:?} is 0: let it have at least 1 event a batch"
-            ),
-            Self::Started { name } => write!(
-                f,
-                "consumer {name:?} comes too late, a producer has claimed already: join consumers \
-                 before the first claim, or build the ring with .require_consumers(n), which makes \
-                 producers wait for them"
-            ),
-            Self::TableFull { name, members } => {
-                table_full(f, &format!("consumer {name:?}"), *members)
-            }
-            Self::Closed { name } => write!(
-                f,
-                "consumer {name:?} comes too late, the ring is closed, because its last producer \
-                 was dropped: join before that, or build another ring"
-            ),
-        }
-    }
-}
-
-impl Error for JoinError {}
-
-fn table_full(f: &mut fmt::Formatter<'_>, who: &str, members: usize) -> fmt::Result {
-    write!(
-        f,
-        "no row is left for {who} in the member table, which holds {members}: build the ring with \
-         a larger .members(n), of at most {MAX_MEMBERS}"
-    )
+    /// Reads what is published, and changes it.
+    MutableStage,
 }

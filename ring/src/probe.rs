@@ -1,29 +1,41 @@
-//! How far a consumer may read: the stamp at a boundary and, for a stage, also the positions of those
-//! it comes after.
+//! How far a consumer may read: what is published at a boundary and, for a stage, also the positions of
+//! those it comes after; and what it gives back.
 
-use crate::member::{Roster, Rows};
+use crate::member::Rows;
 use crate::region::Memory;
 use crate::ring::Producers;
+use crate::roster::{Entry, Presence, Roster};
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
+use crate::wait::EventCount;
 
-/// One consumer's side of the ring.
+/// One consumer's side of the ring: `position <= read <= known`.
 pub(crate) struct Probe<T> {
     pub(crate) memory: Memory<T>,
     row: usize,
     /// The next sequence that it has not released.
     position: Sequence,
-    /// A boundary: from the position to here everything is published, and nothing skipped.
+    /// The next sequence that it has not been given; above the position while it holds events.
+    read: Sequence,
+    /// A boundary: from `read` to here everything is published, and nothing skipped.
     known: Sequence,
+    /// A boundary at or above the position, and no further than the end of the batch that this lies in.
+    boundary: Sequence,
+    /// Events below this one are not for it: it has joined to start here.
+    target: Sequence,
     /// How far those that it comes after had got when it last looked.
     limit: Sequence,
     /// Those that it comes after, less those that have left.
     before: Rows,
+    /// The last of them, when it last looked.
+    held_up_by: Option<usize>,
     /// Whether it found more than one batch when it last looked past one.
     backlog: bool,
     /// Without stamps: how many events came at once when it last waited.
     came_at_once: u64,
     producers: Producers,
+    /// Whether anybody may have to be woken.
+    parking: bool,
 }
 
 /// Whether to look past the batch at hand for more.
@@ -38,49 +50,75 @@ pub(crate) enum Reach {
 }
 
 impl<T> Probe<T> {
-    pub(crate) fn new(memory: Memory<T>, row: usize, before: Rows) -> Self {
+    pub(crate) fn new(memory: Memory<T>, entry: &Entry) -> Self {
         let producers = memory.region().producers;
+        let parking = memory.region().parking;
         Self {
             memory,
-            row,
-            position: 0,
-            known: 0,
-            limit: if before.is_empty() { Sequence::MAX } else { 0 },
-            before,
+            row: entry.row,
+            position: entry.start,
+            read: entry.start,
+            known: entry.known,
+            boundary: entry.start,
+            target: entry.target,
+            limit: if entry.before.is_empty() {
+                Sequence::MAX
+            } else {
+                0
+            },
+            before: entry.before,
+            held_up_by: None,
             backlog: false,
             came_at_once: 0,
             producers,
+            parking,
         }
     }
 
+    pub(crate) fn row(&self) -> usize {
+        self.row
+    }
+
+    /// The next sequence that it has not released.
     #[inline]
     pub(crate) fn position(&self) -> Sequence {
         self.position
+    }
+
+    /// The next sequence that it has not been given.
+    #[inline]
+    pub(crate) fn read(&self) -> Sequence {
+        self.read
+    }
+
+    /// A boundary at or above the position, and no further than the end of the batch that this lies in.
+    pub(crate) fn boundary(&self) -> Sequence {
+        self.boundary
     }
 
     /// Whether it has come to the end of what it knows that it may read, and there was more than one
     /// batch of it: producers run ahead of it, so it can leave them alone for a moment.
     #[inline]
     pub(crate) fn has_drained_a_backlog(&self) -> bool {
-        self.backlog && self.position == self.known.min(self.limit)
+        self.backlog && self.read == self.known.min(self.limit)
     }
 
     pub(crate) fn skipped(&self) -> u64 {
         self.memory.row(self.row).record.skipped()
     }
 
-    /// How far it may read: to its position if there is nothing. Steps over what is skipped.
+    /// How far it may read: to `read` if there is nothing. Steps over what is skipped.
     #[inline]
     pub(crate) fn look(&mut self, reach: Reach) -> Sequence {
         loop {
-            if self.limit <= self.position {
+            if self.limit <= self.read {
                 self.limit = self.passed_by_those_before();
-                if self.limit <= self.position {
-                    return self.position;
+                if self.limit <= self.read {
+                    return self.read;
                 }
             }
-            if self.known == self.position {
-                match self.reading(self.position) {
+            if self.known == self.read {
+                match self.reading(self.read) {
                     Reading::Events(hi) => {
                         self.known = hi;
                         self.look_for_backlog(reach);
@@ -89,41 +127,117 @@ impl<T> Probe<T> {
                         self.step_over(hi);
                         continue;
                     }
-                    Reading::Unpublished | Reading::Overtaken => return self.position,
+                    Reading::Unpublished | Reading::Overtaken => return self.read,
                 }
             }
             // INVARIANT R4: not past those that it comes after.
-            return self.known.min(self.limit);
+            let end = self.known.min(self.limit);
+            if self.read >= self.target {
+                return end;
+            }
+            self.pass(end.min(self.target));
         }
     }
 
-    /// Releases everything below `to`.
+    /// It is done with everything below `to`. That is released, unless it holds something before it.
     #[inline]
-    pub(crate) fn advance(&mut self, to: Sequence) {
+    pub(crate) fn pass(&mut self, to: Sequence) {
         debug_assert!(
-            self.position <= to && to <= self.known.min(self.limit),
+            self.read <= to && to <= self.known.min(self.limit),
             "from {} to {to}, knows {}, limit {}",
-            self.position,
+            self.read,
             self.known,
             self.limit
         );
+        let holds_nothing = self.position == self.read;
+        self.read = to;
+        if holds_nothing {
+            self.release(to);
+        }
+    }
+
+    /// Goes on to `to` without releasing what lies below.
+    pub(crate) fn hold(&mut self, to: Sequence) {
+        debug_assert!(self.read <= to && to <= self.known.min(self.limit));
+        self.read = to;
+    }
+
+    /// Releases everything below `to`, of what it has been given.
+    #[inline]
+    pub(crate) fn release(&mut self, to: Sequence) {
+        debug_assert!(self.position <= to && to <= self.read);
         self.memory.have_read(self.position, to);
+        if to == self.known || self.producers == Producers::One {
+            self.boundary = self.known;
+        } else {
+            self.walk_to(to);
+        }
         self.position = to;
         let row = self.memory.row(self.row);
         // The end goes first: who copies it finds it at or above the position.
-        row.record.set_end(self.known);
+        row.record.set_end(self.boundary);
         row.hot.position.advance(to);
+        if self.parking {
+            row.hot.waiters.wake();
+        }
+    }
+
+    /// Brings the boundary to `to` or to the end of the batch that this lies in.
+    #[cold]
+    fn walk_to(&mut self, to: Sequence) {
+        while self.boundary < to {
+            match self.reading(self.boundary) {
+                Reading::Events(hi) | Reading::Skip(hi) => self.boundary = hi,
+                Reading::Unpublished | Reading::Overtaken => unreachable!("read, and not released"),
+            }
+        }
     }
 
     #[cold]
     fn step_over(&mut self, hi: Sequence) {
         debug_assert!(hi <= self.limit, "skip to {hi}, limit {}", self.limit);
-        self.memory
-            .row(self.row)
-            .record
-            .add_skipped(hi - self.position);
+        let row = self.memory.row(self.row);
+        row.record.add_skipped(hi - self.read);
         self.known = hi;
-        self.advance(hi);
+        self.pass(hi);
+    }
+
+    /// Drops everything that may be read but the last event; returns how many events it dropped.
+    pub(crate) fn skip_to_latest(&mut self) -> u64 {
+        let mut dropped = 0;
+        loop {
+            let end = self.look(Reach::Backlog);
+            let events = end - self.read;
+            let enough = dropped >= self.memory.capacity(); // Others may publish for ever.
+            if end < self.known || enough || !self.is_followed_by_events() {
+                // A stage before this one is at work behind it, or nothing is published there yet.
+                if events > 1 {
+                    self.pass(end - 1);
+                    dropped += events - 1;
+                }
+                return dropped;
+            }
+            self.pass(end);
+            dropped += events;
+        }
+    }
+
+    /// Whether there is another event that may be read behind what it knows.
+    fn is_followed_by_events(&mut self) -> bool {
+        let mut boundary = self.known;
+        loop {
+            if self.limit <= boundary {
+                self.limit = self.passed_by_those_before();
+                if self.limit <= boundary {
+                    return false;
+                }
+            }
+            match self.reading(boundary) {
+                Reading::Events(_) => return true,
+                Reading::Skip(hi) => boundary = hi,
+                Reading::Unpublished | Reading::Overtaken => return false,
+            }
+        }
     }
 
     /// Finds how much more is published than what has just been found, and whether that is a backlog.
@@ -133,7 +247,7 @@ impl<T> Probe<T> {
         if self.memory.stamp(found).is_none() {
             // The cursor tells all at once. More than what came when it last waited is more than one
             // batch.
-            let events = found - self.position;
+            let events = found - self.read;
             self.backlog = reach == Reach::Backlog && events > self.came_at_once;
             if reach == Reach::OneBatch {
                 self.came_at_once = events;
@@ -177,10 +291,15 @@ impl<T> Probe<T> {
     /// The lowest position of those that it comes after.
     fn passed_by_those_before(&mut self) -> Sequence {
         let mut lowest = Sequence::MAX;
+        self.held_up_by = None;
         let mut rows = self.before;
         while let Some(row) = rows.pop() {
             match self.memory.row(row).hot.position.observe() {
-                Some(position) => lowest = lowest.min(position),
+                Some(position) if position < lowest => {
+                    lowest = position;
+                    self.held_up_by = Some(row);
+                }
+                Some(_) => {}
                 None => {
                     // INVARIANT R4: one that left is replaced by all that it came after. This ends,
                     // because what those came after is never the one that left.
@@ -194,23 +313,26 @@ impl<T> Probe<T> {
         lowest
     }
 
-    /// Whether the ring is closed and everything in it has been released.
+    /// Where it is woken when what holds it up has moved.
+    pub(crate) fn what_wakes(&self) -> &EventCount {
+        match self.held_up_by {
+            Some(row) if self.limit <= self.read => &self.memory.row(row).hot.waiters,
+            _ => &self.memory.header().waiters,
+        }
+    }
+
+    /// Whether the ring is closed and everything in it has been read.
     pub(crate) fn is_done(&self) -> bool {
-        let header = self.memory.header();
-        header.status.is_closed()
-            && self.position
-                == match self.producers {
-                    Producers::One => header.published.observe(),
-                    Producers::Many => header.claimed.observe(),
-                }
+        self.memory.header().status.signal().is_closed()
+            && self.read == self.memory.region().front()
     }
 
     /// Whether the next event is published and only a stage before this one is not done with it.
     pub(crate) fn is_gated(&self) -> bool {
-        self.limit <= self.position
-            && (self.position < self.known
+        self.limit <= self.read
+            && (self.read < self.known
                 || matches!(
-                    self.reading(self.position),
+                    self.reading(self.read),
                     Reading::Events(_) | Reading::Skip(_)
                 ))
     }
@@ -218,13 +340,10 @@ impl<T> Probe<T> {
 
 impl<T> Drop for Probe<T> {
     fn drop(&mut self) {
-        if self.producers == Producers::Many {
-            // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
-            // this one has allowed.
-            self.memory.header().floor.raise(self.known);
-        }
-        self.memory.row(self.row).hot.position.leave();
-        Roster::lock(self.memory.region()).leave_consumer(self.row);
+        let roster = Roster::lock(self.memory.region());
+        let (kind, name) = roster.member(self.row);
+        roster.leave_consumer(self.row, self.boundary);
+        roster.tell(&Presence::Left { kind, name });
     }
 }
 

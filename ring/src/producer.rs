@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut, Index, IndexMut, Range};
 use std::time::Instant;
 
 use crate::claim::{ClaimError, Claimer};
-use crate::member::ProducerError;
 use crate::region::Memory;
-use crate::ring::Ring;
+use crate::ring::{Ring, poison};
+use crate::roster::ProducerError;
 use crate::sequence::Sequence;
 use crate::wait::{Patience, Wait};
 
@@ -31,10 +31,15 @@ impl<T> Producer<T> {
     }
 
     /// Sets how this producer waits for free slots.
-    #[must_use]
-    pub fn with_wait(mut self, wait: Wait) -> Self {
+    ///
+    /// # Errors
+    /// If it is to park, and the ring was built without [parking](crate::RingBuilder::parking).
+    pub fn with_wait(mut self, wait: Wait) -> Result<Self, ProducerError> {
+        if wait == Wait::Park && !self.claimer.memory.region().parking {
+            return Err(ProducerError::NoParking);
+        }
         self.claimer.wait = wait;
-        self
+        Ok(self)
     }
 
     /// Publishes one event, written in place by `write`, and returns its sequence.
@@ -42,7 +47,7 @@ impl<T> Producer<T> {
     /// The slot holds what the factory or an earlier lap left there.
     ///
     /// # Errors
-    /// [`ClaimError::Abandoned`] if consumers that the ring requires have left.
+    /// [`ClaimError::Closed`] and [`ClaimError::Poisoned`].
     ///
     /// # Examples
     /// ```
@@ -61,7 +66,7 @@ impl<T> Producer<T> {
     /// Publishes one event if a slot is free.
     ///
     /// # Errors
-    /// As [`Producer::publish`], and [`ClaimError::Full`].
+    /// As [`Producer::publish`]; [`ClaimError::Full`], and [`ClaimError::TooFewConsumers`].
     ///
     /// # Examples
     /// ```
@@ -241,7 +246,6 @@ impl<T> Producer<T> {
     /// How many slots are free, exactly, at some moment of the call.
     ///
     /// Consumers may release more at any time and, with many producers, others may claim them.
-    /// Looking for consumers counts as a claim: see [`ConsumerBuilder::join`](crate::ConsumerBuilder::join).
     ///
     /// # Errors
     /// As [`Producer::publish`].
@@ -253,6 +257,11 @@ impl<T> Producer<T> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.claimer.capacity()
+    }
+
+    /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
+    pub fn poison(&self, reason: u32) {
+        poison(&self.claimer.memory, Some(self.claimer.row()), reason);
     }
 
     #[inline]
@@ -320,9 +329,11 @@ impl<T> SharedProducer<T> {
     }
 
     /// Sets how this producer waits for free slots.
-    #[must_use]
-    pub fn with_wait(self, wait: Wait) -> Self {
-        Self(self.0.with_wait(wait))
+    ///
+    /// # Errors
+    /// As [`Producer::with_wait`].
+    pub fn with_wait(self, wait: Wait) -> Result<Self, ProducerError> {
+        self.0.with_wait(wait).map(Self)
     }
 
     /// One more producer of the same ring, which waits in the same way.
@@ -331,8 +342,9 @@ impl<T> SharedProducer<T> {
     /// [`ProducerError::TableFull`] if the member table has no row left.
     pub fn try_clone(&self) -> Result<Self, ProducerError> {
         let claimer = &self.0.claimer;
-        let clone = Ring::of(claimer.memory.clone()).shared_producer()?;
-        Ok(clone.with_wait(claimer.wait))
+        Ring::of(claimer.memory.clone())
+            .shared_producer()?
+            .with_wait(claimer.wait)
     }
 }
 
@@ -405,10 +417,7 @@ impl<T> Claim<'_, T> {
     /// The slots, in the order of their sequences.
     #[inline]
     pub fn iter_mut(&mut self) -> Slots<'_, T> {
-        Slots {
-            memory: &self.claimer.memory,
-            left: self.lo..self.hi,
-        }
+        Slots::new(&self.claimer.memory, self.lo..self.hi)
     }
 
     /// The slots as two slices, one behind the other: up to the last slot of the ring, and from its
@@ -525,13 +534,21 @@ pub struct Slots<'c, T> {
     left: Range<Sequence>,
 }
 
+impl<'c, T> Slots<'c, T> {
+    /// Of who alone may write these, for as long as `memory` is borrowed.
+    pub(crate) fn new(memory: &'c Memory<T>, left: Range<Sequence>) -> Self {
+        Self { memory, left }
+    }
+}
+
 impl<'c, T> Iterator for Slots<'c, T> {
     type Item = &'c mut T;
 
     #[inline]
     fn next(&mut self) -> Option<&'c mut T> {
         let event = self.memory.to_write(self.left.next()?);
-        // SAFETY: R2: the claim, mutably borrowed for `'c`, is the only access to its slots, and each
+        // SAFETY: R2: the claim, mutably borrowed for `'c`, is the only access to its slots (or the batch
+        // of a mutable consumer is, R4), and each
         // of its sequences, which lie in different slots, is handed out once.
         Some(unsafe { &mut *event })
     }

@@ -8,41 +8,98 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use crate::layout::{CACHE_LINE, Header, Layout, Row, SlotPicture};
-use crate::ring::{BuildError, Producers};
+use crate::member::Rows;
+use crate::ring::{BuildError, Producers, RingBuilder};
+use crate::roster::Watchers;
 use crate::sequence::Sequence;
 use crate::stamp::{Reading, Stamp};
-use crate::sync::{Arc, EventCell, Mutex};
+use crate::sync::{Arc, EventCell, Mutex, Observed};
 
 /// A ring's memory and what was fixed when it was built.
 pub(crate) struct Region<T> {
     pub(crate) header: Header,
     pub(crate) rows: Box<[Row]>,
-    /// Serialises joins, leaves and the first gate refresh of each producer.
-    pub(crate) joins: Mutex<()>,
+    /// Serialises joins and leaves.
+    pub(crate) joins: Mutex<Watchers>,
+    /// Whether members may park, and have to be woken.
+    pub(crate) parking: bool,
+    /// One producer: whether it tells observers what it is about to write.
+    pub(crate) observable: bool,
     pub(crate) producers: Producers,
     pub(crate) required_consumers: usize,
     slots: SlotArray<T>,
 }
 
 impl<T> Region<T> {
-    /// A region on the heap whose events `factory` makes, in the order of their slots.
+    /// A region on the heap as `builder`, which has been checked, describes it, whose events `factory` makes
+    /// in the order of their slots.
     pub(crate) fn heap(
-        capacity: usize,
-        layout: Layout,
-        members: usize,
-        producers: Producers,
-        required_consumers: usize,
+        builder: &RingBuilder,
         factory: impl FnMut() -> T,
     ) -> Result<Self, BuildError> {
-        debug_assert!(capacity.is_power_of_two(), "capacity {capacity}");
+        debug_assert!(builder.capacity.is_power_of_two());
         Ok(Self {
             header: Header::new(),
-            rows: (0..members).map(|_| Row::new()).collect(),
-            joins: Mutex::new(()),
-            producers,
-            required_consumers,
-            slots: SlotArray::new(capacity, layout, producers, factory)?,
+            rows: (0..builder.members).map(|_| Row::new()).collect(),
+            joins: Mutex::new(Watchers::default()),
+            parking: builder.parking,
+            observable: builder.observable,
+            producers: builder.producers,
+            required_consumers: builder.required_consumers,
+            slots: SlotArray::new(builder.capacity, builder.layout, builder.producers, factory)?,
         })
+    }
+
+    /// The end of what is claimed; one producer tells nobody of it before it is published.
+    pub(crate) fn front(&self) -> Sequence {
+        match self.producers {
+            Producers::One => self.header.published.observe(),
+            Producers::Many => self.header.claimed.observe().sequence(),
+        }
+    }
+
+    /// The rows whose positions gate, or did a moment ago.
+    pub(crate) fn gating_rows(&self) -> Rows {
+        let mut gating = Rows::default();
+        for (row, entry) in self.rows.iter().enumerate() {
+            if entry.hot.position.observe().is_some() {
+                gating.insert(row);
+            }
+        }
+        gating
+    }
+
+    /// How far the stages that change events have got: nobody reads from there on without their leave.
+    pub(crate) fn mutable_stages_are_at(&self) -> Sequence {
+        let mut lowest = Sequence::MAX;
+        let mut rows = self.header.status.mutable_rows();
+        while let Some(row) = rows.pop() {
+            let position = self.rows[row].hot.position.observe();
+            lowest = lowest.min(position.unwrap_or(Sequence::MAX));
+        }
+        lowest
+    }
+
+    /// Wakes who waits for publications, or for consumers to come or go.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        if self.parking {
+            self.header.waiters.wake();
+        }
+    }
+
+    /// Wakes whom the consumer in this row held up, and who waits for it to come or go.
+    pub(crate) fn wake_at(&self, row: usize) {
+        if self.parking {
+            self.rows[row].hot.waiters.wake();
+            self.header.waiters.wake();
+        }
+    }
+
+    /// Wakes all who wait for anything.
+    pub(crate) fn wake_all(&self) {
+        self.wake();
+        (0..self.rows.len()).for_each(|row| self.wake_at(row));
     }
 }
 
@@ -110,6 +167,12 @@ impl<T> Memory<T> {
     #[inline]
     pub(crate) fn to_read(&self, sequence: Sequence) -> *const T {
         self.event(sequence).with(|event| event)
+    }
+
+    /// The event of `sequence`, which may be written meanwhile.
+    #[inline]
+    pub(crate) fn to_observe(&self, sequence: Sequence) -> Observed<T> {
+        self.event(sequence).to_observe()
     }
 
     /// Where the events of `[lo, hi)` lie, which are not more than a lap: up to the last slot, and

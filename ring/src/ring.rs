@@ -6,10 +6,13 @@ use std::fmt;
 use crate::claim::Claimer;
 use crate::consumer::ConsumerBuilder;
 use crate::layout::Layout;
-use crate::member::{MAX_MEMBERS, ProducerError, Roster};
+use crate::member::{MAX_MEMBERS, MemberKind};
+use crate::observer::{Observable, ObserveError, Observer};
 use crate::producer::{Producer, SharedProducer};
 use crate::region::{Memory, Region};
+use crate::roster::{Presence, ProducerError, Roster};
 use crate::snapshot::Snapshot;
+use crate::sync::SharedByAll;
 use crate::wait::Wait;
 
 /// A ring of events, from which producers and consumers are made.
@@ -49,6 +52,8 @@ impl Ring<()> {
             required_consumers: 0,
             members: RingBuilder::DEFAULT_MEMBERS,
             layout: Layout::default(),
+            parking: false,
+            observable: false,
         }
     }
 }
@@ -58,7 +63,7 @@ impl<T> Ring<T> {
     ///
     /// # Errors
     /// If the ring was built for many producers, if its producer has joined already, if the member
-    /// table is full, or if the ring is closed because its producer was dropped.
+    /// table is full, or if the ring is closed, as it is when its producer was dropped.
     pub fn producer(&self) -> Result<Producer<T>, ProducerError> {
         self.join_producer(Producers::One).map(Producer::new)
     }
@@ -66,8 +71,8 @@ impl<T> Ring<T> {
     /// One more producer of a ring built for [`Producers::Many`].
     ///
     /// # Errors
-    /// If the ring was built for one producer, if the member table is full, or if the ring is closed
-    /// because its last producer was dropped.
+    /// If the ring was built for one producer, if the member table is full, or if the ring is closed, as
+    /// it is when its last producer was dropped.
     ///
     /// # Examples
     /// ```
@@ -91,6 +96,20 @@ impl<T> Ring<T> {
         ConsumerBuilder::new(self.memory.clone(), name)
     }
 
+    /// An observer: it copies events, starting with those of about now, and gates nobody.
+    ///
+    /// # Errors
+    /// If the ring has one producer and was not built to be [observable](RingBuilder::observable).
+    ///
+    /// # Examples
+    /// See [`Observer::next`].
+    pub fn observer(&self) -> Result<Observer<T>, ObserveError>
+    where
+        T: Observable,
+    {
+        Observer::new(self.memory.clone())
+    }
+
     /// The number of slots.
     #[must_use]
     pub fn capacity(&self) -> usize {
@@ -106,8 +125,70 @@ impl<T> Ring<T> {
         Snapshot::take(&self.memory)
     }
 
+    /// Closes the ring: nothing is published any more, and consumers are told when they have read what was.
+    ///
+    /// Whatever `publish` has confirmed is delivered, and so is a claim that is published later if it was
+    /// made before. With many producers it takes effect at once. The only producer of a ring has to agree:
+    /// it does so when it claims next, or is dropped; [`Ring::is_closed`] tells.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Producers, Ring};
+    /// let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// let mut feed = ring.shared_producer()?;
+    /// feed.publish_value(7)?;
+    /// ring.close();
+    /// assert_eq!(feed.publish(|_| ()), Err(ClaimError::Closed));
+    /// assert_eq!(book.next_batch()?[0], 7);
+    /// assert!(book.next_batch().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        let region = self.memory.region();
+        Roster::lock(region).close();
+        region.wake_all();
+    }
+
+    /// Whether the ring is closed: what has been published is all there will be.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.memory.header().status.signal().is_closed()
+    }
+
+    /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
+    pub fn poison(&self, reason: u32) {
+        poison(&self.memory, None, reason);
+    }
+
+    /// Calls `watcher` whenever a member joins or leaves, and when the ring is poisoned.
+    ///
+    /// It is called on the thread that does so, when it is done: [`Ring::snapshot`] shows it, and what has
+    /// happened since. Two threads may call it at the same time. It is for ever; a panic in it is ignored.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Presence, Ring};
+    /// # use std::sync::mpsc;
+    /// let ring = Ring::builder(8).build(u64::default)?;
+    /// let (tell, told) = mpsc::channel();
+    /// ring.watch(move |presence| tell.send(presence.clone()).unwrap());
+    /// drop(ring.consumer("book").join()?);
+    /// assert!(matches!(told.recv()?, Presence::Joined { name, .. } if name == "book"));
+    /// assert!(matches!(told.recv()?, Presence::Left { name, .. } if name == "book"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn watch(&self, watcher: impl Fn(&Presence) + Send + Sync + 'static) {
+        Roster::lock(self.memory.region()).watch(SharedByAll::new(watcher));
+    }
+
     fn join_producer(&self, kind: Producers) -> Result<Claimer<T>, ProducerError> {
-        let row = Roster::lock(self.memory.region()).join_producer(kind)?;
+        let roster = Roster::lock(self.memory.region());
+        let row = roster.join_producer(kind)?;
+        roster.tell(&Presence::Joined {
+            kind: MemberKind::Producer,
+            name: String::new(),
+        });
         Ok(Claimer::new(self.memory.clone(), row, Wait::default()))
     }
 
@@ -130,6 +211,17 @@ impl<T> fmt::Debug for Ring<T> {
     }
 }
 
+/// Poisons a ring on behalf of the member in this row, or of nobody.
+pub(crate) fn poison<T>(memory: &Memory<T>, row: Option<usize>, reason: u32) {
+    let status = &memory.header().status;
+    if status.poison(row, reason) {
+        memory.region().wake_all();
+        if let Some(poisoned) = status.signal().poisoned() {
+            Roster::lock(memory.region()).tell(&Presence::Poisoned(poisoned));
+        }
+    }
+}
+
 /// How many producers a ring is built for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Producers {
@@ -144,11 +236,13 @@ pub enum Producers {
 #[derive(Clone, Debug)]
 #[must_use = "a ring is built by `build`"]
 pub struct RingBuilder {
-    capacity: usize,
-    producers: Producers,
-    required_consumers: usize,
-    members: usize,
-    layout: Layout,
+    pub(crate) capacity: usize,
+    pub(crate) producers: Producers,
+    pub(crate) required_consumers: usize,
+    pub(crate) members: usize,
+    pub(crate) layout: Layout,
+    pub(crate) parking: bool,
+    pub(crate) observable: bool,
 }
 
 impl RingBuilder {
@@ -163,9 +257,9 @@ impl RingBuilder {
 
     /// How many consumers have to be there before a producer claims anything; 0 by default.
     ///
-    /// Producers wait until so many have joined. If later fewer are left, claims end with
-    /// [`ClaimError::Abandoned`](crate::ClaimError::Abandoned). A ring that requires none and has
-    /// none is overwritten, like a broadcast that nobody listens to.
+    /// Producers wait until so many have joined. If later fewer are left, they wait again, once they have
+    /// used up what free slots they know of: not more than a lap. A ring that requires none and has none
+    /// is overwritten, like a broadcast that nobody listens to.
     pub fn require_consumers(mut self, consumers: usize) -> Self {
         self.required_consumers = consumers;
         self
@@ -175,6 +269,20 @@ impl RingBuilder {
     /// [16](RingBuilder::DEFAULT_MEMBERS) by default. Each costs 256 bytes.
     pub fn members(mut self, members: usize) -> Self {
         self.members = members;
+        self
+    }
+
+    /// Lets members wait by [parking](Wait::Park). By default they may not, and nobody pays for looking
+    /// whether somebody has to be woken: some 10 ns for each publication and each release.
+    pub fn parking(mut self) -> Self {
+        self.parking = true;
+        self
+    }
+
+    /// Lets [observers](Ring::observer) look at a ring of one producer, which then tells them what it is about
+    /// to write, a sixteenth of the ring at a time. Rings of many producers can always be observed.
+    pub fn observable(mut self) -> Self {
+        self.observable = true;
         self
     }
 
@@ -205,10 +313,9 @@ impl RingBuilder {
     pub fn build<T: Send + Sync>(self, factory: impl FnMut() -> T) -> Result<Ring<T>, BuildError> {
         let Self {
             capacity,
-            producers,
-            required_consumers,
             members,
-            layout,
+            required_consumers,
+            ..
         } = self;
         if !capacity.is_power_of_two() {
             return Err(BuildError::Capacity { capacity });
@@ -222,14 +329,7 @@ impl RingBuilder {
                 members,
             });
         }
-        let region = Region::heap(
-            capacity,
-            layout,
-            members,
-            producers,
-            required_consumers,
-            factory,
-        )?;
+        let region = Region::heap(&self, factory)?;
         Ok(Ring::of(Memory::new(region)))
     }
 }

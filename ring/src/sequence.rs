@@ -1,6 +1,6 @@
 //! Sequences, and the words of the header that claim, publish and bound them.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The number of an event, counted from 0 over the life of a ring.
 ///
@@ -9,7 +9,27 @@ use crate::sync::{AtomicU64, Ordering};
 pub type Sequence = u64;
 
 /// The end of what has been claimed; used with many producers, contended by them.
+///
+/// Its top bit says that the ring is closed: no claim succeeds any more, and the end is final.
 pub(crate) struct Claimed(AtomicU64);
+
+/// What is claimed, at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimedEnd(u64);
+
+impl ClaimedEnd {
+    const CLOSED: u64 = 1 << 63;
+
+    #[inline]
+    pub(crate) fn sequence(self) -> Sequence {
+        self.0 & !Self::CLOSED
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & Self::CLOSED != 0
+    }
+}
 
 impl Claimed {
     pub(crate) fn new() -> Self {
@@ -17,15 +37,43 @@ impl Claimed {
     }
 
     #[inline]
-    pub(crate) fn observe(&self) -> Sequence {
-        // ORDER(claim): with `advance`; whoever sees a claim also sees the intent that was stored
-        // before it.
-        self.0.load(Ordering::Acquire)
+    pub(crate) fn observe(&self) -> ClaimedEnd {
+        // ORDER(claim): with `advance` and `close`; whoever sees a claim also sees the intent that
+        // was stored before it.
+        ClaimedEnd(self.0.load(Ordering::Acquire))
     }
 
-    /// Claims `[lo, hi)` if `lo` is still the end of what has been claimed, or returns that end.
+    /// One producer of a ring that is observed: it may write up to `hi` from now on.
+    pub(crate) fn announce(&self, hi: Sequence) {
+        // RELAXED: the fence that follows orders it before the writes.
+        self.0.store(hi, Ordering::Relaxed);
+        Self::before_writing();
+    }
+
+    /// Stands between a claim and the first write of what it covers.
     #[inline]
-    pub(crate) fn advance(&self, lo: Sequence, hi: Sequence) -> Result<(), Sequence> {
+    pub(crate) fn before_writing() {
+        // ORDER(observe): who sees what is written after this sees the claim.
+        fence(Ordering::Release);
+    }
+
+    /// Whether more is claimed than up to `end`, for who has put a fence before it.
+    #[inline]
+    pub(crate) fn is_beyond(&self, end: Sequence) -> bool {
+        // RELAXED: the fence orders it.
+        ClaimedEnd(self.0.load(Ordering::Relaxed)).sequence() > end
+    }
+
+    /// Makes every claim fail from now on.
+    pub(crate) fn close(&self) {
+        // ORDER(claim): takes over every claim made before, and hands it to whoever sees the close.
+        self.0.fetch_or(ClaimedEnd::CLOSED, Ordering::AcqRel);
+    }
+
+    /// Claims `[lo, hi)` if `lo` is still the end of what has been claimed and the ring is not closed,
+    /// or returns what is claimed.
+    #[inline]
+    pub(crate) fn advance(&self, lo: Sequence, hi: Sequence) -> Result<(), ClaimedEnd> {
         // ORDER(claim): Release hands the intent, stored before, to whoever sees this claim.
         // ORDER(claim): on failure Acquire, as in `observe`: the value found is used as one observed.
         match self
@@ -33,7 +81,7 @@ impl Claimed {
             .compare_exchange(lo, hi, Ordering::AcqRel, Ordering::Acquire)
         {
             Ok(_) => Ok(()),
-            Err(now) => Err(now),
+            Err(now) => Err(ClaimedEnd(now)),
         }
     }
 }

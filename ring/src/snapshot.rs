@@ -1,9 +1,9 @@
 //! Looking in: how far a ring is claimed and published, and where its members are.
 
-use crate::layout::Row;
-use crate::member::{MemberKind, Roster};
+use crate::member::{MemberKind, Poisoned};
 use crate::region::Memory;
 use crate::ring::Producers;
+use crate::roster::Roster;
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
 
@@ -32,8 +32,10 @@ pub struct Snapshot {
     pub claimed: Sequence,
     /// A sequence below which everything is published: the first that is not, if producers rest.
     pub published: Sequence,
-    /// Whether the last producer is gone.
+    /// Whether the ring is closed.
     pub closed: bool,
+    /// Whether it was poisoned, by whom and why.
+    pub poisoned: Option<Poisoned>,
     /// Producers and consumers, in the order of the member table.
     pub members: Vec<Member>,
 }
@@ -44,6 +46,8 @@ pub struct Snapshot {
 pub struct Member {
     /// The name of a consumer; producers have none.
     pub name: String,
+    /// Its line in the member table.
+    pub row: usize,
     /// What it is.
     pub kind: MemberKind,
     /// Of a consumer, the next sequence that it has not released. Of one of many producers, where its
@@ -59,9 +63,12 @@ impl Snapshot {
     pub(crate) fn take<T>(memory: &Memory<T>) -> Self {
         let header = memory.header();
         let roster = Roster::lock(memory.region());
-        let closed = header.status.is_closed();
+        let signal = header.status.signal();
         // Positions are read before the front, which they never pass: no lag comes out negative.
-        let mut members: Vec<Member> = roster.members().map(Member::of).collect();
+        let mut members: Vec<Member> = roster
+            .members()
+            .map(|(row, kind, name)| Member::of(memory, row, kind, name))
+            .collect();
         let published = match memory.region().producers {
             Producers::One => header.published.observe(),
             Producers::Many => published_front(memory, &roster),
@@ -78,22 +85,27 @@ impl Snapshot {
             capacity: memory.capacity() as usize,
             claimed: match memory.region().producers {
                 Producers::One => published,
-                Producers::Many => header.claimed.observe(),
+                Producers::Many => header.claimed.observe().sequence(),
             },
             published,
-            closed,
+            closed: signal.is_closed(),
+            poisoned: signal.poisoned(),
             members,
         }
     }
 }
 
 impl Member {
-    fn of((row, kind, name): (&Row, MemberKind, String)) -> Self {
+    fn of<T>(memory: &Memory<T>, index: usize, kind: MemberKind, name: String) -> Self {
+        let row = memory.row(index);
         let position = match kind {
             MemberKind::Producer => row.hot.intent.observe(),
-            MemberKind::Consumer | MemberKind::Stage => row.hot.position.observe(),
+            MemberKind::Consumer | MemberKind::Stage | MemberKind::MutableStage => {
+                row.hot.position.observe()
+            }
         };
         Self {
+            row: index,
             name,
             kind,
             position: position.unwrap_or(Sequence::MAX),
@@ -106,7 +118,9 @@ impl Member {
 /// Many producers: walks the stamps from a boundary below which everything is published.
 fn published_front<T>(memory: &Memory<T>, roster: &Roster<'_, T>) -> Sequence {
     let known = || {
-        let ends = roster.members().map(|(row, _, _)| row.record.end());
+        let ends = roster
+            .members()
+            .map(|(row, _, _)| memory.row(row).record.end());
         ends.fold(memory.header().floor.observe(), Sequence::max)
     };
     let mut front = known();

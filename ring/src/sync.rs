@@ -1,4 +1,4 @@
-//! The one file that names atomics, cells, locks and hints: the standard library's, or loom's.
+//! The one file that names atomics, cells, locks, hints and futexes: the platform's, or loom's.
 //!
 //! Keyed on `cfg(loom)` alone, so that a model in another crate runs the shipped types. Nothing here
 //! is weaker or different under loom: an event is reached only through [`EventCell::with`] and
@@ -7,13 +7,32 @@
 #[cfg(not(loom))]
 mod platform {
     pub(crate) use std::hint::spin_loop;
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
     pub(crate) use std::thread::{sleep, yield_now};
+
+    /// Sleeps where nobody can wake: for a short time.
+    pub(crate) fn nap(at_most: Option<Duration>) {
+        sleep(at_most.map_or(LONGEST_NAP, |time| time.min(LONGEST_NAP)));
+    }
+
+    const LONGEST_NAP: Duration = Duration::from_millis(1);
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) use super::portable::Futex;
+    #[cfg(target_os = "linux")]
+    pub(crate) use linux::Futex;
 
     pub(crate) use crossbeam_utils::Backoff;
 
     use std::cell::UnsafeCell;
+    use std::mem::MaybeUninit;
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::time::Duration;
+
+    use zerocopy::{FromBytes, IntoBytes};
+
+    use super::Observed;
 
     /// Says how often a wait has paused, to a model that does not explore it for ever.
     #[inline]
@@ -28,6 +47,12 @@ mod platform {
             Self(UnsafeCell::new(event))
         }
 
+        /// For an observer, which may look while somebody writes.
+        #[inline]
+        pub(crate) fn to_observe(&self) -> Observed<T> {
+            Observed(self.0.get())
+        }
+
         #[inline]
         pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
             f(self.0.get())
@@ -38,14 +63,162 @@ mod platform {
             f(self.0.get())
         }
     }
+
+    /// Events that an [observer](crate::Observer) can copy while they may be written: valid whatever
+    /// their bits are, and without padding.
+    ///
+    /// Every type that has zerocopy's `FromBytes` and `IntoBytes` has it.
+    pub trait Observable: FromBytes + IntoBytes + Sized {
+        #[doc(hidden)]
+        fn copy_from(event: Observed<Self>) -> Self;
+    }
+
+    impl<T: FromBytes + IntoBytes> Observable for T {
+        #[inline]
+        fn copy_from(Observed(event): Observed<T>) -> T {
+            let mut copy = MaybeUninit::<T>::uninit();
+            let (from, to) = (event.cast::<u8>(), copy.as_mut_ptr().cast::<u8>());
+            let mut done = 0;
+            while done < size_of::<T>() {
+                // SAFETY: inside the event.
+                let source = unsafe { from.add(done) };
+                // SAFETY: inside the copy.
+                let target = unsafe { to.add(done) };
+                if source.addr() % 8 == 0 && size_of::<T>() - done >= 8 {
+                    // SAFETY: 8 bytes of a slot, which is alive, and aligned.
+                    let word = unsafe { &*source.cast::<AtomicU64>() }.load(Ordering::Relaxed);
+                    // SAFETY: 8 bytes of the copy.
+                    unsafe { target.cast::<u64>().write_unaligned(word) };
+                    done += 8;
+                } else {
+                    // SAFETY: a byte of a slot, which is alive.
+                    let byte = unsafe { &*source.cast::<AtomicU8>() }.load(Ordering::Relaxed);
+                    // SAFETY: a byte of the copy.
+                    unsafe { target.write(byte) };
+                    done += 1;
+                }
+            }
+            // SAFETY: every byte was written, and any value of them is a `T`.
+            unsafe { copy.assume_init() }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    mod linux {
+        use std::sync::atomic::AtomicU32;
+        use std::time::Duration;
+
+        use rustix::io::Errno;
+        use rustix::thread::futex::{
+            self, Flags, Timespec, Wait as Word, WaitFlags, WaitPtr, WaitvFlags,
+        };
+        use rustix::time::{ClockId, clock_gettime};
+
+        /// A word on which threads sleep until it is changed and they are woken.
+        #[repr(transparent)]
+        pub(crate) struct Futex(AtomicU32);
+
+        impl Futex {
+            pub(crate) fn new() -> Self {
+                Self(AtomicU32::new(0))
+            }
+
+            #[inline]
+            pub(crate) fn word(&self) -> &AtomicU32 {
+                &self.0
+            }
+
+            /// Sleeps if the word still is `expected`, until it is woken, or for no reason, or for
+            /// `at_most` so long.
+            pub(crate) fn sleep(&self, expected: u32, at_most: Option<Duration>) {
+                let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
+                // Whatever ends the sleep, an error too: the caller looks again.
+                let _ = futex::wait(&self.0, Flags::PRIVATE, expected, at_most.as_ref());
+            }
+
+            /// Sleeps if each word still is what is expected of it, until one of them is woken, or for
+            /// no reason, or for `at_most` so long.
+            pub(crate) fn sleep_on_any(futexes: &[(&Self, u32)], at_most: Option<Duration>) {
+                let words: Vec<Word> = (futexes.iter())
+                    .map(|(futex, expected)| {
+                        let mut word = Word::new();
+                        word.val = u64::from(*expected);
+                        word.uaddr = WaitPtr::new(futex.0.as_ptr().cast());
+                        word.flags = WaitFlags::SIZE_U32 | WaitFlags::PRIVATE;
+                        word
+                    })
+                    .collect();
+                let until = at_most.and_then(|time| {
+                    clock_gettime(ClockId::Monotonic).checked_add(Timespec::try_from(time).ok()?)
+                });
+                let none = WaitvFlags::empty();
+                let slept = futex::waitv(&words, none, until.as_ref(), ClockId::Monotonic);
+                if slept.is_err_and(|error| !CHANGED_OR_OVER.contains(&error)) {
+                    super::nap(at_most); // A kernel without this call, or too many words for it.
+                }
+            }
+
+            pub(crate) fn wake_all(&self) {
+                // It fails for a bad address only.
+                let _ = futex::wake(&self.0, Flags::PRIVATE, i32::MAX as u32);
+            }
+        }
+
+        /// A word has changed, the time is over, or a signal came.
+        const CHANGED_OR_OVER: [Errno; 3] = [Errno::AGAIN, Errno::TIMEDOUT, Errno::INTR];
+    }
 }
 
 #[cfg(loom)]
 mod platform {
-    pub(crate) use loom::cell::UnsafeCell as EventCell;
-    pub(crate) use loom::sync::atomic::AtomicU64;
+    pub(crate) use super::portable::Futex;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
     pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
+
+    use loom::cell::UnsafeCell;
+
+    use super::Observed;
+
+    /// The place of one event, and who accesses it.
+    pub(crate) struct EventCell<T> {
+        access: UnsafeCell<()>,
+        event: std::cell::UnsafeCell<T>,
+    }
+
+    impl<T> EventCell<T> {
+        pub(crate) fn new(event: T) -> Self {
+            Self {
+                access: UnsafeCell::new(()),
+                event: std::cell::UnsafeCell::new(event),
+            }
+        }
+
+        /// For an observer, which may look while somebody writes; what it looks at is then made of atomics.
+        pub(crate) fn to_observe(&self) -> Observed<T> {
+            Observed(self.event.get())
+        }
+
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            self.access.with(|_| f(self.event.get()))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            self.access.with_mut(|_| f(self.event.get()))
+        }
+    }
+
+    /// Events that an observer can copy while they may be written: to a model, those made of atomics.
+    pub trait Observable: Sized {
+        /// Copies each atomic, relaxed.
+        fn copy(&self) -> Self;
+
+        #[doc(hidden)]
+        fn copy_from(Observed(event): Observed<Self>) -> Self {
+            // SAFETY: the event of a slot, which is alive; it is only ever changed through `&self`.
+            unsafe { &*event }.copy()
+        }
+    }
 
     /// Waits longer than this are not explored further: two threads that poll can do so for ever, in
     /// ever new orders. The execution at hand still runs to its end.
@@ -67,6 +240,10 @@ mod platform {
         yield_now();
     }
 
+    pub(crate) fn nap(_: Option<std::time::Duration>) {
+        yield_now();
+    }
+
     pub(crate) struct Backoff;
 
     impl Backoff {
@@ -80,6 +257,74 @@ mod platform {
     }
 }
 
+/// An event that may be written while it is looked at; only this module looks.
+pub struct Observed<T>(*const T);
+
+/// The futex of platforms that have none, and of models: a mutex and a condition variable.
+#[cfg(any(loom, not(target_os = "linux")))]
+mod portable {
+    use std::sync::PoisonError;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    #[cfg(loom)]
+    use loom::sync::{Condvar, Mutex, atomic::AtomicU32};
+    #[cfg(not(loom))]
+    use std::sync::{Condvar, Mutex, atomic::AtomicU32};
+
+    /// A word on which threads sleep until it is changed and they are woken.
+    pub(crate) struct Futex {
+        word: AtomicU32,
+        lock: Mutex<()>,
+        woken: Condvar,
+    }
+
+    impl Futex {
+        pub(crate) fn new() -> Self {
+            Self {
+                word: AtomicU32::new(0),
+                lock: Mutex::new(()),
+                woken: Condvar::new(),
+            }
+        }
+
+        #[inline]
+        pub(crate) fn word(&self) -> &AtomicU32 {
+            &self.word
+        }
+
+        /// Sleeps if the word still is `expected`, until it is woken, or for no reason, or for
+        /// `at_most` so long. To a model a sleep with a bound is one that is over at once; one that is
+        /// woken before its time is a sleep without a bound.
+        pub(crate) fn sleep(&self, expected: u32, at_most: Option<Duration>) {
+            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.word.load(Ordering::SeqCst) != expected {
+                return;
+            }
+            match at_most {
+                None => drop(self.woken.wait(guard)),
+                #[cfg(loom)]
+                Some(_) => loom::thread::yield_now(),
+                #[cfg(not(loom))]
+                Some(time) => drop(self.woken.wait_timeout(guard, time)),
+            }
+        }
+
+        /// As [`Futex::sleep`], on any of several; but it is not woken.
+        pub(crate) fn sleep_on_any(_: &[(&Self, u32)], at_most: Option<Duration>) {
+            super::platform::nap(at_most);
+        }
+
+        /// The word was changed before: who holds the lock and has not seen that is asleep when
+        /// the lock is free.
+        pub(crate) fn wake_all(&self) {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.woken.notify_all();
+        }
+    }
+}
+
+pub use platform::Observable;
 pub(crate) use platform::*;
-pub(crate) use std::sync::PoisonError;
 pub(crate) use std::sync::atomic::Ordering;
+pub(crate) use std::sync::{Arc as SharedByAll, PoisonError};

@@ -1,8 +1,98 @@
-//! What a member does while there is nothing to do: spin, yield, back off, or one after the other.
+//! What a member does while there is nothing to do: spin, yield, back off, sleep for a time, or park
+//! until it is woken.
+//!
+//! # No wake-up is lost
+//!
+//! A member parks at an [`EventCount`]: that of the publications, or that of the consumer which holds it
+//! up. Whoever stores something that may end a wait then [wakes](EventCount::wake) who sleeps there.
+//!
+//! ```text
+//! sleeper   S1 reads the epoch        waker   W1 stores what ends the wait
+//!           S2 sets the flag                  W2 fence
+//!           S3 fence                          W3 reads the flag: if it is set,
+//!           S4 looks at all it waits for      W4   clears it,
+//!           S5 sleeps if the epoch is         W5   raises the epoch,
+//!              that of S1                     W6   wakes all who sleep
+//! ```
+//!
+//! The two fences have an order. If S3 comes first, W3 sees the flag of S2, or one cleared by another
+//! waker, who is then between its W4 and W6 and does what follows in this one's place. The epoch is
+//! raised after S1: either before S5, which then does not sleep, or after it, and W6 wakes. If W2 comes
+//! first, S4 sees W1 and nobody sleeps.
+//!
+//! Clearing the flag loses nobody: who set it before W4 has read the epoch before W5 raised it; and who
+//! reads the epoch raised (S1 acquires what W5 releases) sets its flag after W4. It is a flag and not a
+//! count, so that a sleeper that never comes back costs one wake-up and not one for each publication.
 
+use std::ptr;
 use std::time::{Duration, Instant};
 
-use crate::sync::{Backoff, explored_pause, sleep, spin_loop, yield_now};
+use crate::sync::{
+    AtomicU32, Backoff, Futex, Ordering, explored_pause, fence, sleep, spin_loop, yield_now,
+};
+
+/// Where members park, and are woken.
+#[repr(C)]
+pub(crate) struct EventCount {
+    epoch: Futex,
+    asleep: AtomicU32,
+}
+
+/// A member that is ready to park: what [`EventCount::sleep`] needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(u32);
+
+impl EventCount {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Futex::new(),
+            asleep: AtomicU32::new(0),
+        }
+    }
+
+    /// S1 to S3: after this, look at everything that is waited for, and then sleep.
+    pub(crate) fn prepare(&self) -> Epoch {
+        // ORDER(wake): S1, with W5: who reads the epoch raised sets its flag after W4.
+        let epoch = self.epoch.word().load(Ordering::Acquire);
+        // RELAXED: S2; the fence orders it.
+        self.asleep.store(1, Ordering::Relaxed);
+        // ORDER(sleep): S3.
+        fence(Ordering::SeqCst);
+        Epoch(epoch)
+    }
+
+    /// S5: sleeps until it is woken, or for `at_most` so long, or for no reason.
+    pub(crate) fn sleep(&self, epoch: Epoch, at_most: Option<Duration>) {
+        self.epoch.sleep(epoch.0, at_most);
+    }
+
+    /// As [`EventCount::sleep`], at several.
+    pub(crate) fn sleep_at_any(places: &[(&Self, Epoch)], at_most: Option<Duration>) {
+        let futexes = places.iter().map(|(place, epoch)| (&place.epoch, epoch.0));
+        Futex::sleep_on_any(&futexes.collect::<Vec<_>>(), at_most);
+    }
+
+    /// W2 to W6: wakes who sleeps here, for what was stored before.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        // INVARIANT R5: as argued above.
+        // ORDER(sleep): W2.
+        fence(Ordering::SeqCst);
+        // RELAXED: W3; the fence orders it.
+        if self.asleep.load(Ordering::Relaxed) != 0 {
+            self.wake_sleepers();
+        }
+    }
+
+    #[cold]
+    fn wake_sleepers(&self) {
+        // RELAXED: W4; the epoch, raised next, passes it on.
+        self.asleep.store(0, Ordering::Relaxed);
+        // ORDER(wake): W5, with S1.
+        self.epoch.word().fetch_add(1, Ordering::Release);
+        self.epoch.wake_all();
+    }
+}
 
 /// How a producer waits for free slots, and a consumer for events.
 ///
@@ -15,7 +105,7 @@ use crate::sync::{Backoff, explored_pause, sleep, spin_loop, yield_now};
 /// use annulus_ring::{Ring, Wait};
 ///
 /// let ring = Ring::builder(8).build(u64::default)?;
-/// let mut feed = ring.producer()?.with_wait(Wait::Yield);
+/// let mut feed = ring.producer()?.with_wait(Wait::Yield)?;
 /// let mut book = ring.consumer("book").wait(Wait::Spin).join()?;
 /// feed.publish_value(7)?;
 /// assert_eq!(book.next_batch()?[0], 7);
@@ -30,6 +120,9 @@ pub enum Wait {
     Yield,
     /// Polls less and less often, then yields between polls.
     Backoff,
+    /// Polls a little, then sleeps until it is woken by what it waits for: costs nothing while nothing
+    /// happens, and 50 µs or so when it does. Takes a ring built for [parking](crate::RingBuilder::parking).
+    Park,
     /// Polls `spins` times, then yields between polls `yields` times, then sleeps between polls.
     Phased {
         /// How many times to poll with no more than a pause of the processor in between.
@@ -65,11 +158,15 @@ pub(crate) struct Waiter {
     patience: Patience,
     pauses: u32,
     backoff: Backoff,
+    /// Where it is ready to park.
+    prepared: Option<(*const EventCount, Epoch)>,
+    /// The same, at several places.
+    prepared_at: Vec<(*const EventCount, Epoch)>,
 }
 
 impl Waiter {
-    /// How often `Yield` polls before it first yields.
-    const SPINS_BEFORE_YIELDING: u32 = 100;
+    /// How often `Yield` and `Park` poll before they first yield, or park.
+    const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
 
     pub(crate) fn new(wait: Wait, patience: Patience) -> Self {
         Self {
@@ -77,20 +174,65 @@ impl Waiter {
             patience,
             pauses: 0,
             backoff: Backoff::new(),
+            prepared: None,
+            prepared_at: Vec::new(),
         }
     }
 
-    /// Lets some time pass before the next poll, or returns false: there is to be none.
-    pub(crate) fn pause(&mut self) -> bool {
-        match self.patience {
-            Patience::None => return false,
-            Patience::Until(deadline) if Instant::now() >= deadline => return false,
-            _ => {}
+    /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
+    /// wait wakes at `place`.
+    pub(crate) fn pause(&mut self, place: &EventCount) -> bool {
+        if !self.has_patience() {
+            return false;
         }
+        if self.is_to_park() {
+            // The first time it gets ready, so that the caller looks once more before the second, which
+            // sleeps. If something else holds the caller up by then, it gets ready there.
+            match self.prepared.take() {
+                Some((prepared, epoch)) if ptr::eq(prepared, place) => {
+                    place.sleep(epoch, self.time_left());
+                }
+                _ => self.prepared = Some((place, place.prepare())),
+            }
+            return true;
+        }
+        self.pause_awake();
+        true
+    }
+
+    /// As [`Waiter::pause`]; what ends the wait wakes at any of these places.
+    pub(crate) fn pause_at_any<'p>(
+        &mut self,
+        places: impl Iterator<Item = &'p EventCount> + Clone,
+    ) -> bool {
+        if !self.has_patience() {
+            return false;
+        }
+        if self.is_to_park() {
+            let as_prepared = places.clone().map(ptr::from_ref);
+            if as_prepared.eq(self.prepared_at.iter().map(|(place, _)| *place)) {
+                let epochs = self.prepared_at.drain(..).map(|(_, epoch)| epoch);
+                let places: Vec<_> = places.zip(epochs).collect();
+                EventCount::sleep_at_any(&places, self.time_left());
+            } else {
+                let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare());
+                self.prepared_at = places.map(prepare).collect();
+            }
+            return true;
+        }
+        self.pause_awake();
+        true
+    }
+
+    fn is_to_park(&self) -> bool {
+        self.wait == Wait::Park && self.pauses >= Self::SPINS_BEFORE_YIELDING
+    }
+
+    fn pause_awake(&mut self) {
         explored_pause(self.pauses);
         match self.wait {
             Wait::Spin => spin_loop(),
-            Wait::Yield => self.spin_then_yield(Self::SPINS_BEFORE_YIELDING),
+            Wait::Yield | Wait::Park => self.spin_then_yield(Self::SPINS_BEFORE_YIELDING),
             Wait::Backoff => self.backoff.snooze(),
             Wait::Phased {
                 spins,
@@ -100,12 +242,27 @@ impl Waiter {
                 if self.pauses < spins.saturating_add(yields) {
                     self.spin_then_yield(spins);
                 } else {
-                    sleep(self.no_longer_than_patience(nap));
+                    sleep(self.time_left().map_or(nap, |left| left.min(nap)));
                 }
             }
         }
         self.pauses = self.pauses.saturating_add(1);
-        true
+    }
+
+    /// Whether there is to be another poll.
+    fn has_patience(&self) -> bool {
+        match self.patience {
+            Patience::None => false,
+            Patience::Until(deadline) => Instant::now() < deadline,
+            Patience::Forever => true,
+        }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        match self.patience {
+            Patience::Until(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Patience::None | Patience::Forever => None,
+        }
     }
 
     fn spin_then_yield(&self, spins: u32) {
@@ -113,15 +270,6 @@ impl Waiter {
             spin_loop();
         } else {
             yield_now();
-        }
-    }
-
-    fn no_longer_than_patience(&self, nap: Duration) -> Duration {
-        match self.patience {
-            Patience::Until(deadline) => {
-                nap.min(deadline.saturating_duration_since(Instant::now()))
-            }
-            _ => nap,
         }
     }
 }

@@ -533,8 +533,8 @@ fn marking(reader: &Reader, graph: &[Reader]) -> Vec<usize> {
 
 fn with_wait(feed: Feed<Event>, wait: Wait) -> Feed<Event> {
     match feed {
-        Feed::Only(producer) => Feed::Only(producer.with_wait(wait)),
-        Feed::OneOfMany(producer) => Feed::OneOfMany(producer.with_wait(wait)),
+        Feed::Only(producer) => Feed::Only(producer.with_wait(wait).unwrap()),
+        Feed::OneOfMany(producer) => Feed::OneOfMany(producer.with_wait(wait).unwrap()),
     }
 }
 

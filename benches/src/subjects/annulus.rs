@@ -64,7 +64,7 @@ impl Link for One {
         let builder = Ring::builder(plan.capacity).producers(Producers::One);
         let ring = (self.0)(builder).build(E::default).unwrap();
         let reader = start_reader(&ring, plan, handler);
-        let producer = ring.producer().unwrap().with_wait(wait(plan));
+        let producer = ring.producer().unwrap().with_wait(wait(plan)).unwrap();
         (vec![producer], reader)
     }
 }
@@ -80,7 +80,10 @@ impl Link for Many {
         let builder = Ring::builder(plan.capacity).producers(Producers::Many);
         let ring = (self.0)(builder).build(E::default).unwrap();
         let reader = start_reader(&ring, plan, handler);
-        let producer = || ring.shared_producer().unwrap().with_wait(wait(plan));
+        let producer = || {
+            let producer = ring.shared_producer().unwrap();
+            producer.with_wait(wait(plan)).unwrap()
+        };
         ((0..plan.producers).map(|_| producer()).collect(), reader)
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use annulus_ring::Producers::Many;
-use annulus_ring::{ClaimError, Closed, NotReady};
+use annulus_ring::{ClaimError, Ended, NotReady};
 
 use crate::{
     KINDS, consumer, drain, feed, give_up, gives_up, in_a_minute, not_ready, publish,
@@ -267,7 +267,7 @@ fn a_closed_ring_is_read_to_its_end() {
         let (read, why) = drain(&mut reader);
         assert_eq!((read.len(), why), (capacity - 1, NotReady::Closed));
         assert_eq!(reader.skipped(), u64::from(kind == Many));
-        assert_eq!(reader.next_batch().map(drop), Err(Closed));
+        assert_eq!(reader.next_batch().map(drop), Err(Ended::Closed));
         let late = reader.next_batch_deadline(in_a_minute()).map(drop);
         assert_eq!(late, Err(NotReady::Closed));
     }

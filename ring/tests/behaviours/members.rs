@@ -1,9 +1,9 @@
 //! Members: who may join, when, and under what name.
 
 use annulus_ring::Producers::{Many, One};
-use annulus_ring::{Consumer, JoinError, ProducerError, Ring};
+use annulus_ring::{ClaimError, Consumer, JoinError, NotReady, ProducerError, Ring};
 
-use crate::{KINDS, consumer, feed, publish, read, ring, stage};
+use crate::{KINDS, consumer, feed, not_ready, publish, read, ring, stage};
 
 /// Why the consumer cannot join.
 fn refused(joined: Result<Consumer<u64>, JoinError>) -> JoinError {
@@ -128,9 +128,9 @@ fn a_batch_has_at_least_one_event() {
     assert_eq!(none, JoinError::BatchLimit { name });
 }
 
-/// It would not gate: that is an error, and never silence.
+/// Whatever producers have done before: it gates from then on.
 #[test]
-fn c12_a_consumer_that_comes_after_the_first_claim_is_refused() {
+fn c12_a_consumer_that_comes_after_the_first_claim_gates() {
     for kind in KINDS {
         let claims: [fn(&mut crate::Feed<u64>); 4] = [
             |feed| publish(feed, 1),
@@ -139,14 +139,26 @@ fn c12_a_consumer_that_comes_after_the_first_claim_is_refused() {
             |feed| _ = feed.free(),
         ];
         for claim in claims {
-            let ring = ring(2, kind);
-            let _early = consumer(&ring, "early");
-            let mut feed = feed(&ring);
-            let _in_time = stage(&ring, "in time", &["early"]);
-            claim(&mut feed);
-            let late = refused(ring.consumer("late").join());
-            let name = "late".to_owned();
-            assert_eq!(late, JoinError::Started { name });
+            for with_another in [false, true] {
+                let ring = ring(4, kind);
+                let mut feed = feed(&ring);
+                let mut another = with_another.then(|| consumer(&ring, "another"));
+                claim(&mut feed);
+                let mut late = consumer(&ring, "late");
+                _ = feed.free(); // Skips a claim that was leaked.
+                assert_eq!(not_ready(&mut late), NotReady::Idle); // Walks to where it is to start.
+                another.iter_mut().for_each(|another| _ = read(another));
+                let start = ring.snapshot().published;
+                publish(&mut feed, 4);
+                another.iter_mut().for_each(|another| _ = read(another));
+                assert_eq!(
+                    feed.try_publish(|_| unreachable!()),
+                    Err(ClaimError::Full { free: 0 })
+                );
+                let sequences: Vec<_> = (start..start + 4).collect();
+                assert_eq!(read(&mut late), sequences);
+                publish(&mut feed, 1);
+            }
         }
     }
 }

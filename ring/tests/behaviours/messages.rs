@@ -4,7 +4,7 @@ use std::error::Error;
 
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
-    BuildError, ClaimError, Closed, JoinError, NotReady, ProducerError, Rejected, Ring,
+    BuildError, ClaimError, Ended, JoinError, NotReady, ProducerError, Rejected, Ring,
 };
 
 use crate::{consumer, ring};
@@ -14,7 +14,7 @@ use crate::{consumer, ring};
 fn an_error_names_the_thing_the_value_and_what_to_do() {
     let name = || "risk".to_owned();
     let after = "book".to_owned();
-    let (required, left, requested) = (3, 1, 9);
+    let (required, present, requested) = (3, 1, 9);
     let event_size = 4096;
     let cases: Vec<(Box<dyn Error>, &[&str])> = vec![
         (
@@ -65,8 +65,8 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             &["9 slots", "ring of 8", "larger ring"],
         ),
         (
-            ClaimError::Abandoned { required, left }.into(),
-            &["requires 3 consumers", "only 1", "require fewer"],
+            ClaimError::TooFewConsumers { required, present }.into(),
+            &["requires 3 consumers", "1 have joined", "require fewer"],
         ),
         (
             ProducerError::WrongKind { built_for: One }.into(),
@@ -112,12 +112,13 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             &["\"risk\"", "is 0", "at least 1"],
         ),
         (
-            JoinError::Started { name: name() }.into(),
-            &[
-                "\"risk\"",
-                "before the first claim",
-                ".require_consumers(n)",
-            ],
+            JoinError::TooOld {
+                name: name(),
+                asked: 7,
+                oldest: 12,
+            }
+            .into(),
+            &["\"risk\"", "start at 7", "below 12", "join sooner"],
         ),
         (
             JoinError::TableFull {
@@ -133,8 +134,8 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
         ),
         (NotReady::Idle.into(), &["no event", "try later"]),
         (NotReady::Gated.into(), &["comes after", "try later"]),
-        (NotReady::Closed.into(), &["closed and drained"]),
-        (Closed.into(), &["closed and drained", "producer"]),
+        (NotReady::Closed.into(), &["closed", "has been read"]),
+        (Ended::Closed.into(), &["closed", "has been read"]),
     ];
     for (error, words) in cases {
         let message = error.to_string();

@@ -60,11 +60,9 @@ fn a_value_that_does_not_fit_is_handed_back() {
         let now = Instant::now();
         assert_eq!(feed.publish_value_deadline(now, second()), rejected(FULL));
         drop(reader);
-        let abandoned = ClaimError::Abandoned {
-            required: 1,
-            left: 0,
-        };
-        assert_eq!(feed.publish_value(second()), rejected(abandoned));
+        let too_few = rejected(too_few_consumers(1, 0));
+        assert_eq!(feed.try_publish_value(second()), too_few);
+        assert_eq!(feed.publish_value_deadline(now, second()), too_few);
     }
 }
 
@@ -509,14 +507,18 @@ fn what_can_be_claimed_is_claimed_after_the_deadline_too() {
 }
 
 #[test]
-fn a_ring_that_requires_consumers_is_full_until_they_have_joined() {
+fn a_ring_that_requires_consumers_takes_nothing_until_they_have_joined() {
     for kind in KINDS {
         let builder = Ring::builder(4).producers(kind).require_consumers(2);
         let ring = builder.build(|| 0).unwrap();
         let mut feed = feed(&ring);
-        assert_eq!(feed.try_publish(|_| unreachable!()), Err(FULL));
+        let refused = |present| Err(too_few_consumers(2, present));
+        assert_eq!(feed.try_publish(|_| unreachable!()), refused(0));
         let mut first = consumer(&ring, "first");
-        assert_eq!(feed.try_publish(|_| unreachable!()), Err(FULL));
+        assert_eq!(feed.try_publish(|_| unreachable!()), refused(1));
+        let now = Instant::now();
+        assert_eq!(feed.publish_deadline(now, |_| unreachable!()), refused(1));
+        assert_eq!(feed.claim_deadline(1, now).map(drop), refused(1).map(drop));
         assert_eq!(feed.free(), Ok(0));
         let mut second = consumer(&ring, "second");
         publish(&mut feed, 4);
@@ -525,8 +527,9 @@ fn a_ring_that_requires_consumers_is_full_until_they_have_joined() {
     }
 }
 
+/// The free slots that the producer knows of are used up before: not more than a lap.
 #[test]
-fn a_ring_that_requires_consumers_is_abandoned_when_too_few_are_left() {
+fn a_ring_that_requires_consumers_takes_nothing_while_too_few_are_left() {
     for kind in KINDS {
         let builder = Ring::builder(4).producers(kind).require_consumers(2);
         let ring = builder.build(|| 0).unwrap();
@@ -535,17 +538,27 @@ fn a_ring_that_requires_consumers_is_abandoned_when_too_few_are_left() {
         publish(&mut feed, 1);
         consumers[1] = None;
         assert_eq!(feed.free(), Ok(3)); // Two are enough.
-        for (index, left) in [(0, 1), (2, 0)] {
+        for (index, present) in [(0, 1), (2, 0)] {
             consumers[index] = None;
-            let abandoned = ClaimError::Abandoned { required: 2, left };
-            assert_eq!(feed.free(), Err(abandoned));
+            let too_few = too_few_consumers(2, present);
             let refused = (0..=4).find_map(|_| feed.try_publish(|_| ()).err());
-            assert_eq!(refused, Some(abandoned));
-            assert_eq!(feed.publish(|_| unreachable!()), Err(abandoned));
-            assert_eq!(feed.claim(4).map(drop), Err(abandoned));
+            assert_eq!(refused, Some(too_few));
+            assert_eq!(feed.try_claim(4).map(drop), Err(too_few));
         }
-        assert!(ring.snapshot().published <= 4);
+        assert_eq!(ring.snapshot().published, 4);
+        let mut successors = ["d", "e"].map(|name| consumer(&ring, name));
+        for successor in &mut successors {
+            assert_eq!(not_ready(successor), NotReady::Idle); // Walks to where it is to start.
+        }
+        publish(&mut feed, 4);
+        for successor in &mut successors {
+            assert_eq!(read(successor), [4, 5, 6, 7]);
+        }
     }
+}
+
+fn too_few_consumers(required: usize, present: usize) -> ClaimError {
+    ClaimError::TooFewConsumers { required, present }
 }
 
 #[test]

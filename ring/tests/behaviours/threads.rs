@@ -39,8 +39,8 @@ fn ways_to_wait() -> impl Iterator<Item = (Producers, Wait)> {
 /// The producer, waiting in this way.
 fn with_wait<T>(feed: Feed<T>, wait: Wait) -> Feed<T> {
     match feed {
-        Feed::Only(producer) => Feed::Only(producer.with_wait(wait)),
-        Feed::OneOfMany(producer) => Feed::OneOfMany(producer.with_wait(wait)),
+        Feed::Only(producer) => Feed::Only(producer.with_wait(wait).unwrap()),
+        Feed::OneOfMany(producer) => Feed::OneOfMany(producer.with_wait(wait).unwrap()),
     }
 }
 
@@ -183,17 +183,30 @@ fn producers_wait_until_the_consumers_required_have_joined() {
 #[test]
 fn c18_a_producer_that_waits_goes_on_when_the_consumer_leaves() {
     for (kind, wait) in ways_to_wait() {
-        for (required, outcome) in [(0, Ok(2)), (1, Err((1, 0)))] {
-            let builder = Ring::builder(2).producers(kind).require_consumers(required);
-            let ring = builder.build(|| 0).unwrap();
-            let reader = consumer(&ring, "reader");
-            let mut feed = with_wait(feed(&ring), wait);
-            publish(&mut feed, 2);
-            let waiting = begun(move || feed.publish(|_| ()));
-            drop(reader);
-            let abandoned = |(required, left)| ClaimError::Abandoned { required, left };
-            assert_eq!(waiting.join().unwrap(), outcome.map_err(abandoned));
-        }
+        let ring = ring(2, kind);
+        let reader = consumer(&ring, "reader");
+        let mut feed = with_wait(feed(&ring), wait);
+        publish(&mut feed, 2);
+        let waiting = begun(move || feed.publish(|_| ()));
+        drop(reader);
+        assert_eq!(waiting.join().unwrap(), Ok(2));
+    }
+}
+
+/// Who takes the place of the one that left starts where the ring is.
+#[test]
+fn a_producer_of_a_ring_that_requires_consumers_waits_for_another_when_one_leaves() {
+    for (kind, wait) in ways_to_wait() {
+        let builder = Ring::builder(2).producers(kind).require_consumers(1);
+        let ring = builder.build(|| 0).unwrap();
+        let reader = consumer(&ring, "reader");
+        let mut feed = with_wait(feed(&ring), wait);
+        publish(&mut feed, 2);
+        let waiting = begun(move || feed.publish_value(7).map_err(|rejected| rejected.cause));
+        drop(reader);
+        let mut other = consumer(&ring, "other");
+        assert_eq!(other.next_batch().unwrap()[0], 7);
+        assert_eq!(waiting.join().unwrap(), Ok(2));
     }
 }
 

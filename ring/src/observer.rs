@@ -1,0 +1,267 @@
+//! Reading without gating: an observer copies events, may be lapped, and knows exactly what it missed.
+//!
+//! A producer does not know of observers, and may overwrite an event while it is being copied. A copy counts
+//! only if that did not happen:
+//!
+//! ```text
+//! producer   raises `claimed`                 observer   finds the event published
+//!            fence(Release)                              copies it, word by word
+//!            writes the event                            fence(Acquire)
+//!                                                        reads `claimed`: not more than a lap
+//!                                                        above the event, or the copy is thrown away
+//! ```
+//!
+//! If any word of the copy is of a later lap, the fences make the observer see that lap claimed. The
+//! same goes for a stage that changes events: an observer stays behind those that it sees, and a copy
+//! counts only if none has joined meanwhile (the version stands where `claimed` does).
+//!
+//! One producer claims by itself; a ring that is built [observable](crate::RingBuilder::observable) has
+//! it raise `claimed`, some way ahead and then not for a while.
+//!
+//! This is a seqlock, and deviates from the language's memory model as all of them do: the words are read
+//! as relaxed atomics, and written as ordinary memory. So events must be valid whatever their bits are,
+//! and have no padding: that is [`Observable`]. Under loom, and in what runs under ThreadSanitizer, events
+//! are made of atomics instead.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Instant;
+
+use crate::consumer::{Ended, NotReady};
+use crate::region::Memory;
+use crate::ring::Producers;
+use crate::sequence::Sequence;
+use crate::stamp::Reading;
+use crate::sync::{Ordering, fence};
+use crate::wait::{Patience, Wait, Waiter};
+
+pub use crate::sync::Observable;
+
+/// Copies events of a ring without gating it; made by [`Ring::observer`](crate::Ring::observer).
+///
+/// It is no member: nobody waits for it, or wakes it. If producers lap it, it goes on at an event that is
+/// still there, and counts what it [missed](Observer::missed).
+pub struct Observer<T> {
+    memory: Memory<T>,
+    wait: Wait,
+    /// The next sequence to copy.
+    next: Sequence,
+    /// A boundary: from `next` to here everything is, or was, published.
+    batch_end: Sequence,
+    missed: u64,
+    skipped: u64,
+}
+
+impl<T: Observable> Observer<T> {
+    pub(crate) fn new(memory: Memory<T>) -> Result<Self, ObserveError> {
+        let region = memory.region();
+        if region.producers == Producers::One && !region.observable {
+            return Err(ObserveError::NotObservable);
+        }
+        let (_, boundary) = somewhere_behind(&memory);
+        Ok(Self {
+            memory,
+            wait: Wait::default(),
+            next: boundary,
+            batch_end: boundary,
+            missed: 0,
+            skipped: 0,
+        })
+    }
+
+    /// Sets how it waits.
+    ///
+    /// # Errors
+    /// If it is to park: nobody would wake it.
+    pub fn with_wait(mut self, wait: Wait) -> Result<Self, ObserveError> {
+        if wait == Wait::Park {
+            return Err(ObserveError::Parking);
+        }
+        self.wait = wait;
+        Ok(self)
+    }
+
+    /// Waits for the next event, and returns its sequence and a copy of it.
+    ///
+    /// # Errors
+    /// [`Ended`] once the ring is closed and it has seen the last event, or the ring is poisoned.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let mut tap = ring.observer()?;
+    /// let mut feed = ring.producer()?;
+    /// for n in 0..20 {
+    ///     feed.publish_value(n)?; // nobody gates
+    /// }
+    /// assert_eq!(tap.next()?, (16, 16));
+    /// assert_eq!(tap.missed(), 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it ends for a reason, and returns that"
+    )]
+    pub fn next(&mut self) -> Result<(Sequence, T), Ended> {
+        match self.wait_for_event(Patience::Forever) {
+            Ok(event) => Ok(event),
+            Err(NotReady::Poisoned(poisoned)) => Err(Ended::Poisoned(poisoned)),
+            Err(_) => Err(Ended::Closed), // Nothing else ends a wait for ever.
+        }
+    }
+
+    /// As [`Observer::next`], until `deadline`.
+    ///
+    /// # Errors
+    /// Why there is none even then; or, as soon as it is so, that there will be no more.
+    pub fn next_deadline(&mut self, deadline: Instant) -> Result<(Sequence, T), NotReady> {
+        self.wait_for_event(Patience::Until(deadline))
+    }
+
+    /// As [`Observer::next`], if there is an event.
+    ///
+    /// # Errors
+    /// Why there is none. [`NotReady::Gated`]: a stage that changes events is not done with it.
+    pub fn try_next(&mut self) -> Result<(Sequence, T), NotReady> {
+        self.wait_for_event(Patience::None)
+    }
+
+    /// How many sequences it has missed because it was lapped. Some may have carried no event.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// How many sequences it has stepped over because they carry no event.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next sequence to be copied, if it is not lapped.
+    #[must_use]
+    pub fn position(&self) -> Sequence {
+        self.next
+    }
+
+    fn wait_for_event(&mut self, patience: Patience) -> Result<(Sequence, T), NotReady> {
+        let mut waiter = Waiter::new(self.wait, patience);
+        loop {
+            let idle = match self.copy_next() {
+                Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,
+                done => return done,
+            };
+            if !waiter.pause(&self.memory.header().waiters) {
+                return Err(idle);
+            }
+        }
+    }
+
+    fn copy_next(&mut self) -> Result<(Sequence, T), NotReady> {
+        loop {
+            let region = self.memory.region();
+            // Read before what is published: the last event is not passed over.
+            let signal = region.header.status.signal();
+            if let Some(poisoned) = signal.poisoned() {
+                return Err(NotReady::Poisoned(poisoned));
+            }
+            if self.next == self.batch_end {
+                match self.memory.reading(self.next) {
+                    Reading::Events(hi) => self.batch_end = hi,
+                    Reading::Skip(hi) => {
+                        self.skipped += hi - self.next;
+                        self.next = hi;
+                        self.batch_end = hi;
+                    }
+                    Reading::Overtaken => self.start_again(),
+                    Reading::Unpublished if signal.is_closed() && self.next == region.front() => {
+                        return Err(NotReady::Closed);
+                    }
+                    Reading::Unpublished => return Err(NotReady::Idle),
+                }
+                continue;
+            }
+            let version = region.header.status.version();
+            if region.mutable_stages_are_at() <= self.next {
+                return Err(NotReady::Gated);
+            }
+            let event = T::copy_from(self.memory.to_observe(self.next));
+            // ORDER(observe): if a word of the copy was written after the claim of a later lap, or by a
+            // stage that has joined since, what comes next sees that.
+            fence(Ordering::Acquire);
+            let a_lap_on = self.next + self.memory.capacity();
+            if region.header.claimed.is_beyond(a_lap_on) {
+                self.start_again();
+            } else if region.header.status.version_after_fence() == version {
+                // INVARIANT R9: nobody had begun to write there when it was copied.
+                let sequence = self.next;
+                self.next += 1;
+                return Ok((sequence, event));
+            }
+        }
+    }
+
+    /// It was lapped: goes on at an event that was still there a moment ago, and counts what it missed.
+    #[cold]
+    fn start_again(&mut self) {
+        let (start, batch_end) = somewhere_behind(&self.memory);
+        self.missed += start.saturating_sub(self.next);
+        self.next = self.next.max(start);
+        self.batch_end = self.next.max(batch_end);
+    }
+}
+
+/// A sequence that was not overwritten a moment ago, and a boundary up to which all is published.
+///
+/// One producer: half a lap behind, so that there is something to read and some time to do it. Many: a
+/// boundary at which a consumer is known to be, or the floor; producers never claim more than a lap
+/// above the lowest of them.
+fn somewhere_behind<T>(memory: &Memory<T>) -> (Sequence, Sequence) {
+    let region = memory.region();
+    match region.producers {
+        Producers::One => {
+            let published = region.header.published.observe();
+            (published.saturating_sub(memory.capacity() / 2), published)
+        }
+        Producers::Many => {
+            let ends = region.rows.iter().map(|row| row.record.end());
+            let boundary = ends.fold(region.header.floor.observe(), Sequence::max);
+            (boundary, boundary)
+        }
+    }
+}
+
+impl<T> fmt::Debug for Observer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer")
+            .field("next", &self.next)
+            .field("missed", &self.missed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a ring is not observed, or not in this way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ObserveError {
+    /// The ring has one producer, and was not built to be observed.
+    NotObservable,
+    /// An observer cannot park.
+    Parking,
+}
+
+impl fmt::Display for ObserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotObservable => {
+                "a ring of one producer is observed only if it is built with .observable()"
+            }
+            Self::Parking => {
+                "an observer cannot park, because nobody wakes it: choose another way to wait"
+            }
+        })
+    }
+}
+
+impl Error for ObserveError {}

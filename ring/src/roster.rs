@@ -1,0 +1,583 @@
+//! The table of members, for who holds its lock: join, leave, close, and who is told of it.
+//!
+//! # A joining consumer misses nothing and is not overrun
+//!
+//! Producers do not ask for leave each time that they claim: they keep a limit, and look at the positions
+//! again only when they have reached it. A consumer that joins meanwhile has to start where no limit, old
+//! or new, lets anybody write. It starts where another consumer is, or at the floor, which is what limits
+//! are made from; but that one may move on, and so may limits, before the joiner is seen.
+//!
+//! ```text
+//! joiner   J1 copies a start, enters there     producer   P1 reads the version
+//!          J2 counts its join (the version)               P2 reads all positions, or the floor
+//!          J3 fence                                       P3 fence
+//!          J4 copies again, and moves there               P4 reads the version: if it is not that of
+//!                                                            P1, all over again; else takes the limit
+//! ```
+//!
+//! The two fences have an order. If J3 comes first, P4 sees the join counted; if P1 saw it too, P2 found
+//! the joiner's position and the limit respects it, and if not, the producer starts over. If P3 comes
+//! first, J4 sees every position, or the floor, at least as far as P2 did, and the joiner starts where
+//! this limit does no harm: it was made from the lowest of them, and whatever J4 copies is no lower.
+//! Neither what is copied nor the joiner's position ever goes back, so both hold for every producer.
+//!
+//! What a joiner copies is the start of a batch, or lies inside what one producer has published: from
+//! there it walks on by itself, gating, and drops what lies before the sequence that it was to start at.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::layout::Row;
+use crate::member::{MAX_MEMBERS, MAX_NAME, MemberKind, Poisoned, Rows, Use};
+use crate::region::Region;
+use crate::ring::Producers;
+use crate::sequence::Sequence;
+use crate::sync::{MutexGuard, Ordering, PoisonError, SharedByAll, fence};
+
+/// The member table, locked.
+pub(crate) struct Roster<'r, T> {
+    region: &'r Region<T>,
+    watchers: MutexGuard<'r, Watchers>,
+}
+
+/// How a consumer wants to join.
+pub(crate) struct Request<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) after: &'a [String],
+    pub(crate) start: Start,
+    /// Whether it is to change events.
+    pub(crate) mutable: bool,
+}
+
+/// How a consumer has joined.
+pub(crate) struct Entry {
+    pub(crate) row: usize,
+    /// Those that it comes after.
+    pub(crate) before: Rows,
+    /// Its position.
+    pub(crate) start: Sequence,
+    /// A boundary: everything from the start to here is published.
+    pub(crate) known: Sequence,
+    /// It is not to be given events below this one.
+    pub(crate) target: Sequence,
+}
+
+/// The first event that a consumer is to be given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// The next that is published, or with many producers claimed, after it has joined.
+    #[default]
+    Next,
+    /// The oldest that is sure to be there: the first that some other consumer has not released. Without
+    /// other consumers nothing is kept, and it is the next.
+    Oldest,
+    /// This one, which must not be older than [`Start::Oldest`]; it may still have to come.
+    At(Sequence),
+}
+
+impl<'r, T> Roster<'r, T> {
+    pub(crate) fn lock(region: &'r Region<T>) -> Self {
+        // Nothing under this lock can panic half way, so a poisoned one is as good as another.
+        let watchers = region.joins.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { region, watchers }
+    }
+
+    pub(crate) fn join_producer(&self, kind: Producers) -> Result<usize, ProducerError> {
+        let region = self.region;
+        if region.producers != kind {
+            return Err(ProducerError::WrongKind {
+                built_for: region.producers,
+            });
+        }
+        let signal = region.header.status.signal();
+        if signal.is_closed() || signal.asks_to_close() {
+            return Err(ProducerError::Closed);
+        }
+        if kind == Producers::One && self.count(Use::Producer) > 0 {
+            return Err(ProducerError::Taken);
+        }
+        let members = region.rows.len();
+        let row = self.vacant().ok_or(ProducerError::TableFull { members })?;
+        let entry = &region.rows[row];
+        entry.hot.intent.withdraw();
+        entry.record.enter(Use::Producer, "", Rows::default());
+        Ok(row)
+    }
+
+    /// Frees a producer's row. The last one closes the ring.
+    pub(crate) fn leave_producer(&self, row: usize) {
+        let entry = &self.region.rows[row];
+        entry.hot.intent.withdraw();
+        entry.record.set_usage(Use::Free);
+        if self.count(Use::Producer) == 0 {
+            self.close_for_good();
+        }
+    }
+
+    /// Enters a consumer.
+    pub(crate) fn join_consumer(&self, request: &Request<'_>) -> Result<Entry, JoinError> {
+        let region = self.region;
+        let (before, closure) = self.check(request)?;
+        let name = || request.name.to_owned();
+        let row = self.vacant().ok_or_else(|| JoinError::TableFull {
+            name: name(),
+            members: region.rows.len(),
+        })?;
+        let entry = &region.rows[row];
+        entry.record.enter(Use::Joining, request.name, closure);
+        if request.mutable {
+            let mut changing = region.header.status.mutable_rows();
+            changing.insert(row);
+            region.header.status.set_mutable_rows(changing);
+        }
+
+        // INVARIANT R1: no position that is copied, nor the floor, is above the published front.
+        // INVARIANT R6: J1 to J4, as argued above.
+        let first = self.copied_start(request.start);
+        entry.record.set_end(first);
+        entry.hot.position.enter(first);
+        region.header.status.count_join();
+        // ORDER(join): J3.
+        fence(Ordering::SeqCst);
+        let start = self.copied_start(request.start).max(first);
+        if let Start::At(asked) = request.start
+            && asked < start
+        {
+            self.leave_consumer(row, start);
+            return Err(JoinError::TooOld {
+                name: name(),
+                asked,
+                oldest: start,
+            });
+        }
+        entry.record.set_end(start);
+        entry.hot.position.enter(start);
+        entry.record.set_usage(if request.mutable {
+            Use::MutableConsumer
+        } else {
+            Use::Consumer
+        });
+        region.wake_at(row);
+        Ok(Entry {
+            row,
+            before,
+            start,
+            known: match region.producers {
+                // By the cursor, which may lie behind a consumer that came by a stamp.
+                Producers::One => start.max(region.header.published.observe()),
+                Producers::Many => start,
+            },
+            target: match request.start {
+                Start::Next => region.front(),
+                Start::Oldest => 0,
+                Start::At(asked) => asked,
+            },
+        })
+    }
+
+    /// Whether this consumer may join, and if so, which rows it comes after, directly and in all.
+    fn check(&self, request: &Request<'_>) -> Result<(Rows, Rows), JoinError> {
+        let region = self.region;
+        let name = || request.name.to_owned();
+        if request.name.is_empty() || request.name.len() > MAX_NAME {
+            return Err(JoinError::BadName { name: name() });
+        }
+        if self.consumer_named(request.name).is_some() {
+            return Err(JoinError::NameTaken { name: name() });
+        }
+        let mut before = Rows::default();
+        let mut closure = Rows::default();
+        for other in request.after {
+            let Some(row) = self.consumer_named(other) else {
+                return Err(JoinError::UnknownName {
+                    name: name(),
+                    after: other.clone(),
+                });
+            };
+            before.insert(row);
+            closure = closure.union(region.rows[row].record.closure());
+        }
+        closure = closure.union(before);
+        for (row, entry) in region.rows.iter().enumerate() {
+            let usage = entry.record.usage();
+            let other_changes = usage == Use::MutableConsumer;
+            // INVARIANT R4: who changes events is ordered against every other consumer. A newcomer comes
+            // before nobody, so it has to come after; when members leave, that is inherited.
+            if usage.is_consumer() && (request.mutable || other_changes) && !closure.contains(row) {
+                return Err(JoinError::Unordered {
+                    name: name(),
+                    other: entry.record.name(),
+                    other_changes,
+                });
+            }
+        }
+        let signal = region.header.status.signal();
+        if signal.is_closed() {
+            return Err(JoinError::Closed { name: name() });
+        }
+        if let Some(cause) = signal.poisoned() {
+            return Err(JoinError::Poisoned {
+                name: name(),
+                cause,
+            });
+        }
+        Ok((before, closure))
+    }
+
+    /// A boundary at which a consumer may start, as things are now; never lower than it was before.
+    fn copied_start(&self, start: Start) -> Sequence {
+        let region = self.region;
+        let consumers = region
+            .rows
+            .iter()
+            .filter(|row| row.record.usage().is_consumer());
+        let starts = consumers.filter_map(|row| self.start_beside(row));
+        match start {
+            Start::Next => starts.max(),
+            // Also for what is asked by its sequence: the walk from here finds it.
+            Start::Oldest | Start::At(_) => starts.min(),
+        }
+        .unwrap_or_else(|| match region.producers {
+            Producers::One => region.header.published.observe(),
+            Producers::Many => region.header.floor.observe(),
+        })
+    }
+
+    /// Where to start beside this consumer: at its position, if that can be read from, or else where
+    /// the batch ends in which it lies.
+    fn start_beside(&self, row: &Row) -> Option<Sequence> {
+        let position = row.hot.position.observe()?;
+        let can_be_read_from = match self.region.producers {
+            // The cursor tells what is published from there on.
+            Producers::One => position <= self.region.header.published.observe(),
+            Producers::Many => false,
+        };
+        Some(if can_be_read_from {
+            position
+        } else {
+            row.record.end()
+        })
+    }
+
+    /// Frees the row of a consumer, which allows to overwrite what lies below `end`, a boundary at or above
+    /// its position.
+    pub(crate) fn leave_consumer(&self, row: usize, end: Sequence) {
+        let region = self.region;
+        if region.producers == Producers::Many {
+            // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
+            // this one has allowed.
+            region.header.floor.raise(end);
+        }
+        region.rows[row].hot.position.leave();
+        region.rows[row].record.set_usage(Use::Free);
+        let mut changing = region.header.status.mutable_rows();
+        if changing.contains(row) {
+            changing.remove(row);
+            region.header.status.set_mutable_rows(changing);
+        }
+        region.wake_at(row);
+    }
+
+    /// Closes the ring, or asks its only producer to: nobody else knows when that has published its last.
+    pub(crate) fn close(&self) {
+        if self.region.producers == Producers::One && self.count(Use::Producer) > 0 {
+            self.region.header.status.ask_to_close();
+        } else {
+            self.close_for_good();
+        }
+    }
+
+    fn close_for_good(&self) {
+        let header = &self.region.header;
+        if self.region.producers == Producers::Many {
+            // INVARIANT R7: from here on no claim succeeds, so the end of what is claimed is final.
+            header.claimed.close();
+        }
+        // INVARIANT R7: one producer is gone or has none to come; many have no more claims.
+        header.status.close();
+    }
+
+    /// The members in the order of their rows: row, kind and name.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (usize, MemberKind, String)> {
+        let rows = self.region.rows.iter().enumerate();
+        rows.filter_map(|(index, row)| Some((index, kind_of(row)?, row.record.name())))
+    }
+
+    /// The kind and name of the member in this row.
+    pub(crate) fn member(&self, row: usize) -> (MemberKind, String) {
+        let row = &self.region.rows[row];
+        let kind = kind_of(row).unwrap_or(MemberKind::Consumer); // Somebody who is joining.
+        (kind, row.record.name())
+    }
+
+    pub(crate) fn watch(&mut self, watcher: Watcher) {
+        self.watchers.0.push(watcher);
+    }
+
+    /// Unlocks the table, and then tells all who watch: they may look at the ring.
+    pub(crate) fn tell(self, presence: &Presence) {
+        let watchers = self.watchers.0.clone();
+        drop(self);
+        for watcher in watchers {
+            // A member that joins or leaves has nothing to do with a watcher that fails.
+            let _ = catch_unwind(AssertUnwindSafe(|| watcher(presence)));
+        }
+    }
+
+    fn count(&self, usage: Use) -> usize {
+        let rows = self.region.rows.iter();
+        rows.filter(|row| row.record.usage() == usage).count()
+    }
+
+    fn consumer_named(&self, name: &str) -> Option<usize> {
+        (self.region.rows.iter())
+            .position(|row| row.record.usage().is_consumer() && row.record.name() == name)
+    }
+
+    /// A row that may be taken: free, and in the closure of no living consumer, which would take
+    /// the newcomer for the one that has left.
+    fn vacant(&self) -> Option<usize> {
+        let rows = &self.region.rows;
+        let mut held = Rows::default();
+        for row in rows.iter().filter(|row| row.record.usage().is_consumer()) {
+            held = held.union(row.record.closure());
+        }
+        (0..rows.len()).find(|&row| rows[row].record.usage() == Use::Free && !held.contains(row))
+    }
+}
+
+fn kind_of(row: &Row) -> Option<MemberKind> {
+    match row.record.usage() {
+        Use::Producer => Some(MemberKind::Producer),
+        Use::Consumer if row.record.closure().is_empty() => Some(MemberKind::Consumer),
+        Use::Consumer => Some(MemberKind::Stage),
+        Use::MutableConsumer => Some(MemberKind::MutableStage),
+        Use::Free | Use::Joining => None,
+    }
+}
+
+/// Who is told when members come and go.
+#[derive(Default)]
+pub(crate) struct Watchers(Vec<Watcher>);
+
+pub(crate) type Watcher = SharedByAll<dyn Fn(&Presence) + Send + Sync>;
+
+/// What a watcher is told; see [`Ring::watch`](crate::Ring::watch).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Presence {
+    /// A member has joined.
+    Joined {
+        /// What it is.
+        kind: MemberKind,
+        /// Its name; producers have none.
+        name: String,
+    },
+    /// A member has left.
+    Left {
+        /// What it was.
+        kind: MemberKind,
+        /// Its name; producers have none.
+        name: String,
+    },
+    /// The ring was poisoned.
+    Poisoned(Poisoned),
+}
+
+/// Why a producer could not join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProducerError {
+    /// The ring was built for the other kind of producers.
+    WrongKind {
+        /// What the ring was built for.
+        built_for: Producers,
+    },
+    /// The only producer of the ring has joined already.
+    Taken,
+    /// The member table, whose size was set at build, is full.
+    TableFull {
+        /// How many members it holds.
+        members: usize,
+    },
+    /// The ring is closed, or its last producer is gone, which closes it.
+    Closed,
+    /// It is to park, and the ring was not built for that.
+    NoParking,
+}
+
+impl fmt::Display for ProducerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongKind {
+                built_for: Producers::One,
+            } => f.write_str(
+                "the ring was built for one producer: join with Ring::producer, or build the ring \
+                 with .producers(Producers::Many)",
+            ),
+            Self::WrongKind { .. } => f.write_str(
+                "the ring was built for many producers: join with Ring::shared_producer, or build \
+                 the ring with .producers(Producers::One)",
+            ),
+            Self::Taken => f.write_str(
+                "the only producer of the ring has joined already: build the ring with \
+                 .producers(Producers::Many) to have more",
+            ),
+            Self::TableFull { members } => table_full(f, "a producer", *members),
+            Self::Closed => f.write_str(
+                "the ring is closed, or its last producer was dropped, which closes it: join before \
+                 that, or build another ring",
+            ),
+            Self::NoParking => no_parking(f, "a producer"),
+        }
+    }
+}
+
+impl Error for ProducerError {}
+
+/// Why a consumer could not join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name is empty, or longer than 80 bytes.
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// A consumer of this name is there already.
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The consumer is to come after one that is not there.
+    UnknownName {
+        /// The consumer that was to join.
+        name: String,
+        /// The name that no consumer has.
+        after: String,
+    },
+    /// Its limit on the batch is 0.
+    BatchLimit {
+        /// The consumer that was to join.
+        name: String,
+    },
+    /// It is to start at an event that is no longer there.
+    TooOld {
+        /// The consumer that was to join.
+        name: String,
+        /// The sequence asked for.
+        asked: Sequence,
+        /// The oldest that was sure to be there.
+        oldest: Sequence,
+    },
+    /// One of the two changes events, and neither comes after the other.
+    Unordered {
+        /// The consumer that was to join.
+        name: String,
+        /// The consumer that it would have to come after.
+        other: String,
+        /// Whether it is the other that changes events.
+        other_changes: bool,
+    },
+    /// It is to park, and the ring was not built for that.
+    NoParking {
+        /// The consumer that was to join.
+        name: String,
+    },
+    /// The member table, whose size was set at build, is full.
+    TableFull {
+        /// The consumer that was to join.
+        name: String,
+        /// How many members it holds.
+        members: usize,
+    },
+    /// The ring is closed.
+    Closed {
+        /// The consumer that was to join.
+        name: String,
+    },
+    /// The ring was poisoned.
+    Poisoned {
+        /// The consumer that was to join.
+        name: String,
+        /// By whom, and why.
+        cause: Poisoned,
+    },
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName { name } => write!(
+                f,
+                "a consumer's name takes 1 to {MAX_NAME} bytes, and {name:?} has {}: choose another",
+                name.len()
+            ),
+            Self::NameTaken { name } => write!(
+                f,
+                "a consumer named {name:?} has joined already: choose another name, or drop that \
+                 one first"
+            ),
+            Self::UnknownName { name, after } => write!(
+                f,
+                "consumer {name:?} is to come after {after:?}, but no consumer of that name has \
+                 joined: join that one first"
+            ),
+            Self::BatchLimit { name } => write!(
+                f,
+                "the batch limit of consumer {name:?} is 0: let it have at least 1 event a batch"
+            ),
+            Self::TooOld {
+                name,
+                asked,
+                oldest,
+            } => write!(
+                f,
+                "consumer {name:?} is to start at {asked}, but events below {oldest} may have been \
+                 overwritten: start at {oldest} or later, or join sooner"
+            ),
+            Self::Unordered {
+                name,
+                other,
+                other_changes,
+            } => write!(
+                f,
+                "{:?} changes events, and is not ordered against {:?}: join {name:?} after {other:?}",
+                if *other_changes { other } else { name },
+                if *other_changes { name } else { other },
+            ),
+            Self::NoParking { name } => no_parking(f, &format!("consumer {name:?}")),
+            Self::TableFull { name, members } => {
+                table_full(f, &format!("consumer {name:?}"), *members)
+            }
+            Self::Closed { name } => write!(
+                f,
+                "consumer {name:?} comes too late, the ring is closed: join before that, or build \
+                 another ring"
+            ),
+            Self::Poisoned { name, cause } => {
+                write!(f, "consumer {name:?} comes too late: {cause}")
+            }
+        }
+    }
+}
+
+impl Error for JoinError {}
+
+fn table_full(f: &mut fmt::Formatter<'_>, who: &str, members: usize) -> fmt::Result {
+    write!(
+        f,
+        "no row is left for {who} in the member table, which holds {members}: build the ring with \
+         a larger .members(n), of at most {MAX_MEMBERS}"
+    )
+}
+
+fn no_parking(f: &mut fmt::Formatter<'_>, who: &str) -> fmt::Result {
+    write!(
+        f,
+        "{who} is to wait by parking, and the ring was built without: build it with .parking(), or \
+         choose another way to wait"
+    )
+}

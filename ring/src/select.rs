@@ -1,0 +1,135 @@
+//! Waiting for any of several consumers, of one ring or of several.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Instant;
+
+use crate::consumer::Consumer;
+use crate::wait::{Patience, Wait, Waiter};
+
+/// A consumer, whatever its events, as one of several to wait for.
+pub trait Waiting: sealed::Waiting {}
+
+impl<T> Waiting for Consumer<T> {}
+
+mod sealed {
+    use crate::wait::EventCount;
+
+    pub trait Waiting {
+        fn is_ready(&mut self) -> bool;
+        fn what_wakes(&self) -> Place<'_>;
+        fn may_park(&self) -> bool;
+    }
+
+    /// Where a consumer is woken; not for users to look into.
+    pub struct Place<'c>(pub(super) &'c EventCount);
+}
+
+impl<T> sealed::Waiting for Consumer<T> {
+    fn is_ready(&mut self) -> bool {
+        Consumer::is_ready(self)
+    }
+
+    fn what_wakes(&self) -> sealed::Place<'_> {
+        sealed::Place(Consumer::what_wakes(self))
+    }
+
+    fn may_park(&self) -> bool {
+        Consumer::may_park(self)
+    }
+}
+
+/// Waits until the next call for a batch of any of these consumers would not wait, and returns the index
+/// of the first such.
+///
+/// A ring that is closed and drained, or poisoned, is ready for ever: take its consumer out. The first in
+/// the list goes first: rotate it to be fair. How the consumers wait by themselves does not matter here.
+///
+/// # Errors
+/// If `wait` is to park and one of their rings was built without [parking](crate::RingBuilder::parking).
+///
+/// # Panics
+/// If there are no consumers.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Wait, wait_any};
+/// let trades = Ring::builder(8).build(u64::default)?;
+/// let quotes = Ring::builder(8).build(String::new)?;
+/// let mut trade = trades.consumer("book").join()?;
+/// let mut quote = quotes.consumer("book").join()?;
+/// quotes.producer()?.publish(|quote| quote.push_str("585.69"))?;
+/// assert_eq!(wait_any(&mut [&mut trade, &mut quote], Wait::Yield)?, 1);
+/// assert_eq!(quote.next_batch()?[0], "585.69");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn wait_any(consumers: &mut [&mut dyn Waiting], wait: Wait) -> Result<usize, NoParking> {
+    let ready = wait_for(consumers, wait, Patience::Forever)?;
+    Ok(ready.expect("patience has no end"))
+}
+
+/// As [`wait_any`], until `deadline`: then returns `None`.
+///
+/// # Errors
+/// As [`wait_any`].
+///
+/// # Panics
+/// As [`wait_any`].
+pub fn wait_any_deadline(
+    consumers: &mut [&mut dyn Waiting],
+    wait: Wait,
+    deadline: Instant,
+) -> Result<Option<usize>, NoParking> {
+    wait_for(consumers, wait, Patience::Until(deadline))
+}
+
+/// As [`wait_any`], without waiting: `None` if none is ready.
+pub fn try_any(consumers: &mut [&mut dyn Waiting]) -> Option<usize> {
+    consumers
+        .iter_mut()
+        .position(|consumer| consumer.is_ready())
+}
+
+fn wait_for(
+    consumers: &mut [&mut dyn Waiting],
+    wait: Wait,
+    patience: Patience,
+) -> Result<Option<usize>, NoParking> {
+    assert!(!consumers.is_empty(), "there is nobody to wait for");
+    if wait == Wait::Park
+        && let Some(consumer) = consumers.iter().position(|consumer| !consumer.may_park())
+    {
+        return Err(NoParking { consumer });
+    }
+    let mut waiter = Waiter::new(wait, patience);
+    loop {
+        let ready = try_any(consumers);
+        if ready.is_some() {
+            return Ok(ready);
+        }
+        let places = consumers.iter().map(|consumer| consumer.what_wakes().0);
+        if !waiter.pause_at_any(places) {
+            return Ok(None);
+        }
+    }
+}
+
+/// A consumer cannot be waited for by parking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoParking {
+    /// Its index among those given.
+    pub consumer: usize,
+}
+
+impl fmt::Display for NoParking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "consumer {} of those to wait for has a ring that was built without parking: build it with \
+             .parking(), or choose another way to wait",
+            self.consumer
+        )
+    }
+}
+
+impl Error for NoParking {}
