@@ -13,6 +13,7 @@ use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
 use crate::sequence::{Claimed, Sequence};
 use crate::stamp::Reading;
+use crate::step::{Step, reach};
 use crate::sync::{Ordering, fence};
 use crate::wait::{EventCount, Patience, Wait, Waiter};
 
@@ -75,6 +76,15 @@ impl<T> Claimer<T> {
         }
     }
 
+    /// The same for who succeeds a dead producer that had published up to `next`.
+    pub(crate) fn starting_at(mut self, next: Sequence) -> Self {
+        self.next = next;
+        if self.memory.region().observable {
+            self.announced = self.memory.header().claimed.observe().sequence();
+        }
+        self
+    }
+
     /// Claims `n` sequences and returns the first.
     #[inline]
     pub(crate) fn claim(&mut self, n: usize, patience: Patience) -> Result<Sequence, ClaimError> {
@@ -118,11 +128,13 @@ impl<T> Claimer<T> {
             let lo = end.sequence();
             let hi = lo + n as u64;
             intent.announce(lo);
+            reach(Step::Intent);
             match claimed.advance(lo, hi) {
                 Ok(()) => {
                     Claimed::before_writing();
                     self.next = lo;
                     self.claimed = hi;
+                    reach(Step::Exchange);
                     return Ok(lo);
                 }
                 Err(now) => end = now,
@@ -296,15 +308,18 @@ impl<T> Claimer<T> {
     #[inline]
     pub(crate) fn publish(&mut self, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
+        reach(Step::Write);
         if lo < hi {
             // INVARIANT R3: the events are written, and one store shows all of them: this one, or
             // that of `published` if there are no stamps.
             if let Some(stamp) = self.memory.stamp(lo) {
                 stamp.publish(hi);
+                reach(Step::Stamp);
             }
         }
         if self.producers == Producers::One {
             self.memory.header().published.publish(hi);
+            reach(Step::Publish);
             if hi >= self.take_lines_at {
                 self.take_lines(hi);
             }

@@ -8,9 +8,10 @@ use std::time::Instant;
 use crate::member::Poisoned;
 use crate::mutable::MutableConsumer;
 use crate::probe::{Probe, Reach};
+use crate::recover::{Liveness, OnDeath};
 use crate::region::Memory;
 use crate::ring::poison;
-use crate::roster::{JoinError, Presence, Request, Roster, Start};
+use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
 use crate::wait::{EventCount, Patience, Wait, Waiter, let_batches_grow};
@@ -22,6 +23,7 @@ pub struct ConsumerBuilder<T> {
     name: String,
     after: Vec<String>,
     start: Start,
+    on_death: Option<OnDeath>,
     wait: Wait,
     batch_limit: usize,
 }
@@ -33,6 +35,7 @@ impl<T> ConsumerBuilder<T> {
             name: name.to_owned(),
             after: Vec::new(),
             start: Start::default(),
+            on_death: None,
             wait: Wait::default(),
             batch_limit: usize::MAX,
         }
@@ -48,6 +51,13 @@ impl<T> ConsumerBuilder<T> {
     /// Sets the first event that it is given; by default the next one.
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Sets what becomes of its gate if it dies, which only [`Ring::recover`](crate::Ring::recover) finds
+    /// out. By default it is held if others come after it or it changes events, and released if not.
+    pub fn on_death(mut self, on_death: OnDeath) -> Self {
+        self.on_death = Some(on_death);
         self
     }
 
@@ -123,36 +133,95 @@ impl<T> ConsumerBuilder<T> {
         self.join_as(true).map(MutableConsumer::new)
     }
 
+    /// Goes on in the place of the consumer of this name, which has died and [held](OnDeath::Hold) its gate:
+    /// where that has released, after what it came after.
+    ///
+    /// What that one had read and not released comes again. How to wait and the batch limit are this
+    /// builder's; what to come after and where to start are not asked.
+    ///
+    /// # Errors
+    /// [`JoinError::NoPredecessor`] if there is no such consumer, [`JoinError::NameTaken`] if it is not proven
+    /// dead.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Liveness, OnDeath, Ring};
+    /// # struct AllDead;
+    /// # impl Liveness for AllDead {
+    /// #     type Proof = ();
+    /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
+    /// # }
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let journal = ring.consumer("journal").on_death(OnDeath::Hold).join()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// std::mem::forget(journal); // its thread ends
+    /// let mut journal = ring.consumer("journal").succeed(&AllDead)?;
+    /// assert_eq!(journal.next_batch()?[0], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn succeed(self, liveness: &impl Liveness) -> Result<Consumer<T>, JoinError> {
+        self.succeed_as(false, liveness)
+    }
+
+    /// As [`ConsumerBuilder::succeed`], for a stage that [changes](ConsumerBuilder::join_mut) events. Those
+    /// that come again may have been changed already.
+    ///
+    /// # Errors
+    /// As [`ConsumerBuilder::succeed`].
+    pub fn succeed_mut(self, liveness: &impl Liveness) -> Result<MutableConsumer<T>, JoinError> {
+        self.succeed_as(true, liveness).map(MutableConsumer::new)
+    }
+
+    fn succeed_as(self, mutable: bool, liveness: &impl Liveness) -> Result<Consumer<T>, JoinError> {
+        self.check()?;
+        let roster = Roster::lock(self.memory.region());
+        let Some(entry) = roster.entry_of(&self.name, mutable) else {
+            return Err(JoinError::NoPredecessor { name: self.name });
+        };
+        let Some(_proof) = liveness.prove_dead(entry.row) else {
+            return Err(JoinError::NameTaken { name: self.name });
+        };
+        Ok(self.joined(roster, &entry))
+    }
+
     fn join_as(self, mutable: bool) -> Result<Consumer<T>, JoinError> {
-        let Self {
-            memory,
-            name,
-            after,
-            start,
-            wait,
-            batch_limit,
-        } = self;
-        if batch_limit == 0 {
-            return Err(JoinError::BatchLimit { name });
+        self.check()?;
+        if mutable && self.on_death == Some(OnDeath::Release) {
+            return Err(JoinError::ReleaseMutable { name: self.name });
         }
-        if wait == Wait::Park && !memory.region().parking {
-            return Err(JoinError::NoParking { name });
-        }
-        let roster = Roster::lock(memory.region());
+        let roster = Roster::lock(self.memory.region());
         let entry = roster.join_consumer(&Request {
-            name: &name,
-            after: &after,
-            start,
+            name: &self.name,
+            after: &self.after,
+            start: self.start,
             mutable,
+            on_death: self.on_death,
         })?;
-        let (kind, joined) = roster.member(entry.row);
-        roster.tell(&Presence::Joined { kind, name: joined });
-        Ok(Consumer {
-            probe: Probe::new(memory, &entry),
-            name,
-            wait,
-            batch_limit: batch_limit as u64,
-        })
+        Ok(self.joined(roster, &entry))
+    }
+
+    /// What can be told without looking at the ring.
+    fn check(&self) -> Result<(), JoinError> {
+        let name = || self.name.clone();
+        if self.batch_limit == 0 {
+            return Err(JoinError::BatchLimit { name: name() });
+        }
+        if self.wait == Wait::Park && !self.memory.region().parking {
+            return Err(JoinError::NoParking { name: name() });
+        }
+        Ok(())
+    }
+
+    fn joined(&self, roster: Roster<'_, T>, entry: &Entry) -> Consumer<T> {
+        let (kind, name) = roster.member(entry.row);
+        roster.tell(&Presence::Joined { kind, name });
+        Consumer {
+            probe: Probe::new(self.memory.clone(), entry),
+            name: self.name.clone(),
+            wait: self.wait,
+            batch_limit: self.batch_limit as u64,
+        }
     }
 }
 
@@ -296,6 +365,12 @@ impl<T> Consumer<T> {
     pub fn release_until(&mut self, sequence: Sequence) {
         let to = sequence.clamp(self.probe.position(), self.probe.read());
         self.probe.release(to);
+    }
+
+    /// Its [row](crate::Member::row) in the member table, by which a [`Liveness`] knows it.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        self.probe.row()
     }
 
     /// Poisons the ring: everybody's next call, and every wait, fails with this reason. The first poison

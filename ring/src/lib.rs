@@ -82,6 +82,7 @@
 //! | R5 WAKE | no wake-up is lost: a parked member is woken by what it waits for |
 //! | R6 JOIN | a joining consumer misses nothing from its start on, and nobody overruns it |
 //! | R7 CLOSE | close and poison reach everyone, waiting or not; what was published is delivered before a consumer hears that the ring is closed |
+//! | R8 RECOVER | after a death at any point every published event is delivered, every abandoned claim is skipped, and everyone goes on |
 //! | R9 OBSERVE | a copy that counts is one published event, never a mixture |
 //!
 //! Each has a file of models in `loom-tests`, which run these very types.
@@ -121,6 +122,8 @@ mod snapshot;
 // How it works.
 mod claim;
 mod probe;
+mod recover;
+mod step;
 mod wait;
 
 // The words that members share, and the one rule about them.
@@ -144,11 +147,14 @@ pub use member::{MemberKind, Poisoned};
 pub use mutable::{MutableBatch, MutableConsumer};
 pub use observer::{Observable, ObserveError, Observer};
 pub use producer::{Claim, Producer, Rejected, SharedProducer, Slots};
+pub use recover::{Liveness, OnDeath, Recovered};
 pub use ring::{BuildError, Producers, Ring, RingBuilder};
 pub use roster::{JoinError, Presence, ProducerError, Start};
 pub use select::{NoParking, Waiting, try_any, wait_any, wait_any_deadline};
 pub use sequence::Sequence;
 pub use snapshot::{Member, Snapshot};
+#[cfg(any(loom, failpoints))]
+pub use step::{Step, at_each_step};
 pub use wait::Wait;
 
 /// The README's example is compiled and run like those of the documentation.

@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::recover::OnDeath;
 use crate::sequence::Sequence;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::EventCount;
@@ -161,6 +162,7 @@ pub(crate) struct Record {
     skipped: AtomicU64,
     usage: AtomicU64,
     closure: AtomicU64,
+    on_death: AtomicU64,
     name_len: AtomicU64,
     name: [AtomicU64; NAME_WORDS],
 }
@@ -202,6 +204,7 @@ impl Record {
             skipped: AtomicU64::new(0),
             usage: AtomicU64::new(Use::Free as u64),
             closure: AtomicU64::new(0),
+            on_death: AtomicU64::new(0),
             name_len: AtomicU64::new(0),
             name: std::array::from_fn(|_| AtomicU64::new(0)),
         }
@@ -237,6 +240,22 @@ impl Record {
     pub(crate) fn closure(&self) -> Rows {
         // RELAXED: written by a join; the reader came later through the same lock.
         Rows(self.closure.load(Ordering::Relaxed))
+    }
+
+    /// What becomes of its gate if it dies, if it has said so.
+    pub(crate) fn on_death(&self) -> Option<OnDeath> {
+        // RELAXED: under the lock.
+        match self.on_death.load(Ordering::Relaxed) {
+            1 => Some(OnDeath::Hold),
+            2 => Some(OnDeath::Release),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set_on_death(&self, on_death: Option<OnDeath>) {
+        let word = on_death.map_or(0, |on_death| on_death as u64);
+        // RELAXED: under the lock.
+        self.on_death.store(word, Ordering::Relaxed);
     }
 
     pub(crate) fn usage(&self) -> Use {

@@ -225,8 +225,7 @@ fn somewhere_behind<T>(memory: &Memory<T>) -> (Sequence, Sequence) {
             (published.saturating_sub(memory.capacity() / 2), published)
         }
         Producers::Many => {
-            let ends = region.rows.iter().map(|row| row.record.end());
-            let boundary = ends.fold(region.header.floor.observe(), Sequence::max);
+            let boundary = region.known_boundary();
             (boundary, boundary)
         }
     }

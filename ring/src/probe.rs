@@ -7,6 +7,7 @@ use crate::ring::Producers;
 use crate::roster::{Entry, Presence, Roster};
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
+use crate::step::{Step, reach};
 use crate::wait::EventCount;
 
 /// One consumer's side of the ring: `position <= read <= known`.
@@ -176,7 +177,9 @@ impl<T> Probe<T> {
         let row = self.memory.row(self.row);
         // The end goes first: who copies it finds it at or above the position.
         row.record.set_end(self.boundary);
+        reach(Step::End);
         row.hot.position.advance(to);
+        reach(Step::Release);
         if self.parking {
             row.hot.waiters.wake();
         }

@@ -259,6 +259,12 @@ impl<T> Producer<T> {
         self.claimer.capacity()
     }
 
+    /// Its [row](crate::Member::row) in the member table, by which a [`Liveness`](crate::Liveness) knows it.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        self.claimer.row()
+    }
+
     /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
     pub fn poison(&self, reason: u32) {
         poison(&self.claimer.memory, Some(self.claimer.row()), reason);

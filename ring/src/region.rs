@@ -80,6 +80,12 @@ impl<T> Region<T> {
         lowest
     }
 
+    /// Many producers: the highest boundary that somebody is known to be at; what lies below is published.
+    pub(crate) fn known_boundary(&self) -> Sequence {
+        let ends = self.rows.iter().map(|row| row.record.end());
+        ends.fold(self.header.floor.observe(), Sequence::max)
+    }
+
     /// Wakes who waits for publications, or for consumers to come or go.
     #[inline]
     pub(crate) fn wake(&self) {

@@ -192,6 +192,10 @@ impl<T> Ring<T> {
         Ok(Claimer::new(self.memory.clone(), row, Wait::default()))
     }
 
+    pub(crate) fn memory(&self) -> &Memory<T> {
+        &self.memory
+    }
+
     pub(crate) fn of(memory: Memory<T>) -> Self {
         Self { memory }
     }

@@ -30,9 +30,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::layout::Row;
 use crate::member::{MAX_MEMBERS, MAX_NAME, MemberKind, Poisoned, Rows, Use};
+use crate::recover::OnDeath;
 use crate::region::Region;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
+use crate::step::{Step, reach};
 use crate::sync::{MutexGuard, Ordering, PoisonError, SharedByAll, fence};
 
 /// The member table, locked.
@@ -48,6 +50,7 @@ pub(crate) struct Request<'a> {
     pub(crate) start: Start,
     /// Whether it is to change events.
     pub(crate) mutable: bool,
+    pub(crate) on_death: Option<OnDeath>,
 }
 
 /// How a consumer has joined.
@@ -127,6 +130,7 @@ impl<'r, T> Roster<'r, T> {
         })?;
         let entry = &region.rows[row];
         entry.record.enter(Use::Joining, request.name, closure);
+        entry.record.set_on_death(request.on_death);
         if request.mutable {
             let mut changing = region.header.status.mutable_rows();
             changing.insert(row);
@@ -138,7 +142,9 @@ impl<'r, T> Roster<'r, T> {
         let first = self.copied_start(request.start);
         entry.record.set_end(first);
         entry.hot.position.enter(first);
+        reach(Step::Enter);
         region.header.status.count_join();
+        reach(Step::Count);
         // ORDER(join): J3.
         fence(Ordering::SeqCst);
         let start = self.copied_start(request.start).max(first);
@@ -159,6 +165,7 @@ impl<'r, T> Roster<'r, T> {
         } else {
             Use::Consumer
         });
+        reach(Step::Join);
         region.wake_at(row);
         Ok(Entry {
             row,
@@ -269,8 +276,10 @@ impl<'r, T> Roster<'r, T> {
             // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
             // this one has allowed.
             region.header.floor.raise(end);
+            reach(Step::Floor);
         }
         region.rows[row].hot.position.leave();
+        reach(Step::Leave);
         region.rows[row].record.set_usage(Use::Free);
         let mut changing = region.header.status.mutable_rows();
         if changing.contains(row) {
@@ -278,6 +287,51 @@ impl<'r, T> Roster<'r, T> {
             region.header.status.set_mutable_rows(changing);
         }
         region.wake_at(row);
+    }
+
+    /// Frees the row of a dead producer. What it had claimed shows by what the living do not.
+    pub(crate) fn free_producer(&self, row: usize) {
+        self.region.rows[row].hot.intent.withdraw();
+        self.region.rows[row].record.set_usage(Use::Free);
+    }
+
+    /// The row of the producer, if there is one.
+    pub(crate) fn only_producer(&self) -> Option<usize> {
+        let mut rows = self.region.rows.iter();
+        rows.position(|row| row.record.usage() == Use::Producer)
+    }
+
+    /// How the consumer of this name stands, for who goes on in its place.
+    pub(crate) fn entry_of(&self, name: &str, mutable: bool) -> Option<Entry> {
+        let row = self.consumer_named(name)?;
+        let Row { hot, record } = &self.region.rows[row];
+        (mutable == (record.usage() == Use::MutableConsumer)).then_some(())?;
+        let start = hot.position.observe()?;
+        Some(Entry {
+            row,
+            // More than it came after by name, and the same in effect.
+            before: record.closure(),
+            start,
+            known: record.end().max(start),
+            target: 0,
+        })
+    }
+
+    /// Whether the gate of this consumer stays if it dies: if it says nothing else, when it changes events
+    /// or others come after it.
+    pub(crate) fn holds_when_dead(&self, row: usize) -> bool {
+        let rows = &self.region.rows;
+        let record = &rows[row].record;
+        let others = rows.iter().filter(|row| row.record.usage().is_consumer());
+        match record.on_death() {
+            Some(on_death) => on_death == OnDeath::Hold,
+            None => {
+                record.usage() == Use::MutableConsumer
+                    || others
+                        .map(|other| other.record.closure())
+                        .any(|rows| rows.contains(row))
+            }
+        }
     }
 
     /// Closes the ring, or asks its only producer to: nobody else knows when that has published its last.
@@ -486,6 +540,16 @@ pub enum JoinError {
         /// The consumer that was to join.
         name: String,
     },
+    /// It is to succeed a consumer that is not there, or is of the other kind.
+    NoPredecessor {
+        /// The consumer that was to join.
+        name: String,
+    },
+    /// It changes events, and is to be let go if it dies: half done, and nobody would know where.
+    ReleaseMutable {
+        /// The consumer that was to join.
+        name: String,
+    },
     /// The member table, whose size was set at build, is full.
     TableFull {
         /// The consumer that was to join.
@@ -549,6 +613,14 @@ impl fmt::Display for JoinError {
                 if *other_changes { name } else { other },
             ),
             Self::NoParking { name } => no_parking(f, &format!("consumer {name:?}")),
+            Self::NoPredecessor { name } => write!(
+                f,
+                "there is no consumer named {name:?} that could be succeeded in this way: join a new one"
+            ),
+            Self::ReleaseMutable { name } => write!(
+                f,
+                "consumer {name:?} changes events, and is to be released if it dies: use OnDeath::Hold"
+            ),
             Self::TableFull { name, members } => {
                 table_full(f, &format!("consumer {name:?}"), *members)
             }

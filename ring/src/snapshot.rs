@@ -71,7 +71,7 @@ impl Snapshot {
             .collect();
         let published = match memory.region().producers {
             Producers::One => header.published.observe(),
-            Producers::Many => published_front(memory, &roster),
+            Producers::Many => published_front(memory),
         };
         for member in &mut members {
             // A producer that has not claimed yet and a consumer that is just leaving have no
@@ -116,13 +116,8 @@ impl Member {
 }
 
 /// Many producers: walks the stamps from a boundary below which everything is published.
-fn published_front<T>(memory: &Memory<T>, roster: &Roster<'_, T>) -> Sequence {
-    let known = || {
-        let ends = roster
-            .members()
-            .map(|(row, _, _)| memory.row(row).record.end());
-        ends.fold(memory.header().floor.observe(), Sequence::max)
-    };
+pub(crate) fn published_front<T>(memory: &Memory<T>) -> Sequence {
+    let known = || memory.region().known_boundary();
     let mut front = known();
     // Producers may run ahead of this walk: it ends all the same, with what it has seen.
     for _ in 0..=2 * memory.capacity() {

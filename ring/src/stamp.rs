@@ -8,7 +8,7 @@
 //!
 //! # Notes about memory ordering
 //!
-//! `publish` and `skip` store with Release, [`Stamp::read`] loads with Acquire: a reader that sees
+//! `publish`, `skip` and `abandon` store with Release, [`Stamp::read`] loads with Acquire: a reader that sees
 //! the stamp sees every event of the batch as its producer left it. Nothing else is promised.
 
 use crate::sequence::Sequence;
@@ -51,6 +51,22 @@ impl Stamp {
         // ORDER(publish): readers step over these slots and release them to be written again, so
         // that must come after whatever the dropped claim wrote; with `read`.
         self.0.store(hi | SKIP, Ordering::Release);
+    }
+
+    /// Gives up the sequence `lo`, at whose boundary nothing is published, on behalf of a dead producer.
+    /// Returns false if something is published there after all, or somebody else was faster.
+    pub(crate) fn abandon(&self, lo: Sequence) -> bool {
+        // ORDER(publish): with `publish` and `skip`: whether the claim was published.
+        let seen = self.0.load(Ordering::Acquire);
+        // One-sided: a stamp of a later lap means that others have gone on.
+        if seen & !SKIP > lo {
+            return false;
+        }
+        // ORDER(publish): as in `skip`.
+        // RELAXED: on failure nothing is made of the stamp found.
+        let exchanged =
+            (self.0).compare_exchange(seen, (lo + 1) | SKIP, Ordering::Release, Ordering::Relaxed);
+        exchanged.is_ok()
     }
 
     /// Reads the stamp at boundary `lo`.

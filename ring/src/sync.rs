@@ -324,6 +324,49 @@ mod portable {
     }
 }
 
+#[cfg(not(any(loom, failpoints)))]
+mod steps {
+    /// Somebody has come to this point.
+    #[inline(always)]
+    pub(crate) fn reach(_: crate::step::Step) {}
+}
+
+#[cfg(any(loom, failpoints))]
+mod steps {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[cfg(loom)]
+    use loom::thread_local;
+    #[cfg(not(loom))]
+    use std::thread_local;
+
+    use crate::step::Step;
+
+    type Hook = Rc<dyn Fn(Step)>;
+
+    thread_local! {
+        static HOOK: RefCell<Option<Hook>> = RefCell::new(None);
+    }
+
+    /// Calls `hook` at each step that this thread reaches from now on; it may stop there, or panic.
+    pub fn at_each_step(hook: impl Fn(Step) + 'static) {
+        HOOK.with(|slot| *slot.borrow_mut() = Some(Rc::new(hook)));
+    }
+
+    /// Somebody has come to this point.
+    pub(crate) fn reach(step: Step) {
+        let hook = HOOK.with(|slot| slot.borrow().clone());
+        if let Some(hook) = hook {
+            hook(step);
+        }
+    }
+}
+
+#[cfg(any(loom, failpoints))]
+pub use steps::at_each_step;
+pub(crate) use steps::reach;
+
 pub use platform::Observable;
 pub(crate) use platform::*;
 pub(crate) use std::sync::atomic::Ordering;

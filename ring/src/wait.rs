@@ -27,6 +27,7 @@
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use crate::step::{Step, reach};
 use crate::sync::{
     AtomicU32, Backoff, Futex, Ordering, explored_pause, fence, sleep, spin_loop, yield_now,
 };
@@ -63,6 +64,7 @@ impl EventCount {
 
     /// S5: sleeps until it is woken, or for `at_most` so long, or for no reason.
     pub(crate) fn sleep(&self, epoch: Epoch, at_most: Option<Duration>) {
+        reach(Step::Park);
         self.epoch.sleep(epoch.0, at_most);
     }
 
@@ -88,6 +90,7 @@ impl EventCount {
     fn wake_sleepers(&self) {
         // RELAXED: W4; the epoch, raised next, passes it on.
         self.asleep.store(0, Ordering::Relaxed);
+        reach(Step::Wake);
         // ORDER(wake): W5, with S1.
         self.epoch.word().fetch_add(1, Ordering::Release);
         self.epoch.wake_all();

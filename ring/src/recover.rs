@@ -1,0 +1,231 @@
+//! What is done about members that have died, given a proof of death from outside.
+//!
+//! A thread or process that ends at any instruction leaves behind what it was doing: a claim that is never
+//! published, a position that never moves, half a join. Nothing here guesses that from the time it takes: a
+//! [`Liveness`] proves it, and while its proof is kept nobody else changes that member's row.
+//!
+//! # Abandoned claims
+//!
+//! With many producers a dead one holds up everybody at the boundary `b` where its claim starts, and nobody
+//! knows how long that claim was. So whoever is held up
+//!
+//! ```text
+//! A1  reads how far is claimed, `c`; then, while b < c,
+//! A2  reads the intent of every row: if one equals `b` and its owner lives, that one is at work: stop;
+//! A3  reads the stamp at `b`: if it is above `b`, something is published there: stop;
+//! A4  exchanges that stamp for `b + 1` with the mark SKIP, and goes on with `b + 1` under the same `c`.
+//! ```
+//!
+//! No claim of a living producer is abandoned. Whoever won a claim below `c` had stored its intent before
+//! the exchange, and A1 saw that exchange or a later one: so A2 finds that intent, or a later one of the same
+//! row. A later one was stored after the claim was published, and then A3 finds the stamp. Nothing is
+//! stamped at or above `c`, where claims may be won that A1 did not see. A stamp that changes between A3 and
+//! A4 makes the exchange fail. All of it can be done by several at once, and left half done.
+//!
+//! A stated limit: a producer that is *stopped* after a lost exchange still shows the intent of the claim that
+//! it lost, and hides the death of the one who won, until it goes on.
+
+use crate::claim::Claimer;
+use crate::member::{MemberKind, Use};
+use crate::producer::Producer;
+use crate::region::Memory;
+use crate::ring::{Producers, Ring};
+use crate::roster::{Presence, ProducerError, Roster};
+use crate::sequence::Sequence;
+use crate::snapshot::published_front;
+use crate::stamp::Reading;
+use crate::step::{Step, reach};
+use crate::wait::Wait;
+
+/// Proves that members are dead.
+pub trait Liveness {
+    /// A proof, and the right to change what the dead member left: as long as it is kept, nobody else gets
+    /// one for this row.
+    type Proof;
+
+    /// Proves that the member in this [row](crate::Member::row) is dead: that it will never do anything
+    /// again, and that everything it has done is visible here. `None` if it lives, if that is not known,
+    /// or if somebody else has the proof. Does not wait.
+    ///
+    /// A row that no member has may be dead or not.
+    fn prove_dead(&self, row: usize) -> Option<Self::Proof>;
+}
+
+/// What becomes of the gate of a consumer that dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
+pub enum OnDeath {
+    /// It stays where it is, for a [successor](crate::ConsumerBuilder::succeed) of the same name, who goes on
+    /// where the dead one has released: no event is lost, and producers wait.
+    Hold = 1,
+    /// It leaves, as if it had been dropped.
+    Release = 2,
+}
+
+/// What [`Ring::recover`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// How many sequences, claimed by dead producers, consumers will step over.
+    pub abandoned: u64,
+    /// The rows of the dead members that have been freed.
+    pub freed: Vec<usize>,
+    /// The rows of dead consumers that hold up producers until they are succeeded.
+    pub held: Vec<usize>,
+}
+
+impl<T> Ring<T> {
+    /// Looks for dead members, and puts right what they hold up: abandons their claims, and releases or
+    /// holds their gates, as they have [chosen](crate::ConsumerBuilder::on_death).
+    ///
+    /// Nothing happens by itself: call it when a wait takes long. It can be called at any time, by several
+    /// at once, and can itself end half way. It does not close the ring, also if no producer is left.
+    ///
+    /// # Examples
+    /// ```
+    /// use annulus_ring::{Liveness, Producers, Ring};
+    ///
+    /// /// Knows the rows of threads that have been seen to end.
+    /// struct Ended(Vec<usize>);
+    ///
+    /// impl Liveness for Ended {
+    ///     type Proof = ();
+    ///
+    ///     fn prove_dead(&self, row: usize) -> Option<()> {
+    ///         self.0.contains(&row).then_some(())
+    ///     }
+    /// }
+    ///
+    /// let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// let mut first = ring.shared_producer()?;
+    /// let mut second = ring.shared_producer()?;
+    /// std::mem::forget(first.claim(2)?); // its thread ends here, in the middle of a claim
+    /// std::mem::forget(first);
+    /// second.publish_value(7)?;
+    /// assert!(book.try_next_batch().is_err());
+    ///
+    /// let recovered = ring.recover(&Ended(vec![1]));
+    /// assert_eq!((recovered.abandoned, recovered.freed), (2, vec![1]));
+    /// assert_eq!(book.next_batch()?[0], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recover(&self, liveness: &impl Liveness) -> Recovered {
+        let mut recovered = Recovered::default();
+        let memory = self.memory();
+        let region = memory.region();
+        for row in 0..region.rows.len() {
+            let roster = Roster::lock(region);
+            let usage = region.rows[row].record.usage();
+            if usage == Use::Free {
+                continue;
+            }
+            let Some(_proof) = liveness.prove_dead(row) else {
+                continue;
+            };
+            // One that was leaving when it died has no gate to hold.
+            let gates = region.rows[row].hot.position.observe().is_some();
+            if usage.is_consumer() && gates && roster.holds_when_dead(row) {
+                recovered.held.push(row);
+                continue;
+            }
+            if usage == Use::Producer && region.producers == Producers::One {
+                // Its row is what a successor takes; but what it was asked to do is done here.
+                if region.header.status.signal().asks_to_close() {
+                    take_over(memory);
+                    region.header.status.close();
+                    region.wake_all();
+                }
+                continue;
+            }
+            let (kind, name) = roster.member(row);
+            if usage == Use::Producer {
+                roster.free_producer(row);
+            } else {
+                reach(Step::Evict);
+                roster.leave_consumer(row, region.rows[row].record.end());
+            }
+            recovered.freed.push(row);
+            roster.tell(&Presence::Left { kind, name });
+        }
+        if region.producers == Producers::Many {
+            if region.header.claimed.observe().is_closed() {
+                // Who closed it may have died before it said so.
+                region.header.status.close();
+            }
+            recovered.abandoned = abandon_claims(memory, liveness);
+        }
+        region.wake_all();
+        recovered
+    }
+
+    /// The successor of the only producer of a ring, which has died.
+    ///
+    /// It goes on behind what the dead one has published; a claim that it had not published is forgotten.
+    ///
+    /// # Errors
+    /// As [`Ring::producer`]; [`ProducerError::Taken`] if the producer is not proven dead.
+    pub fn succeed_producer(&self, liveness: &impl Liveness) -> Result<Producer<T>, ProducerError> {
+        let memory = self.memory();
+        let roster = Roster::lock(memory.region());
+        let Some(row) = roster.only_producer() else {
+            drop(roster);
+            return self.producer();
+        };
+        let Some(_proof) = liveness.prove_dead(row) else {
+            return Err(ProducerError::Taken);
+        };
+        if memory.region().header.status.signal().is_closed() {
+            return Err(ProducerError::Closed);
+        }
+        let next = take_over(memory);
+        roster.tell(&Presence::Joined {
+            kind: MemberKind::Producer,
+            name: String::new(),
+        });
+        let claimer = Claimer::new(memory.clone(), row, Wait::default());
+        Ok(Producer::new(claimer.starting_at(next)))
+    }
+}
+
+/// Brings `published` to where a dead producer had got, and returns that.
+///
+/// It may have died between a stamp and `published`; consumers have read what the stamp covers.
+fn take_over<T>(memory: &Memory<T>) -> Sequence {
+    let published = &memory.header().published;
+    let mut next = published.observe();
+    while let Reading::Events(hi) = memory.reading(next) {
+        next = hi;
+    }
+    // INVARIANT R8: nothing that a consumer may have seen is taken back.
+    published.publish(next);
+    next
+}
+
+/// A1 to A4 at the first boundary that is not published; returns how many sequences it gave up.
+fn abandon_claims<T>(memory: &Memory<T>, liveness: &impl Liveness) -> u64 {
+    let mut abandoned = 0;
+    let claimed = memory.header().claimed.observe().sequence(); // A1
+    let mut boundary = published_front(memory);
+    while boundary < claimed {
+        let rows = &memory.region().rows;
+        let at_work = |row: usize| {
+            rows[row].hot.intent.observe() == Some(boundary) && liveness.prove_dead(row).is_none()
+        };
+        if (0..rows.len()).any(at_work) {
+            return abandoned; // A2
+        }
+        let Some(stamp) = memory.stamp(boundary) else {
+            return abandoned; // Published by the cursor alone: there are no such claims.
+        };
+        reach(Step::Abandon);
+        // INVARIANT R8: A3 and A4.
+        if !stamp.abandon(boundary) {
+            return abandoned;
+        }
+        memory.region().wake();
+        abandoned += 1;
+        boundary += 1;
+    }
+    abandoned
+}
