@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::member::{MemberKind, Poisoned, Rows};
-use crate::region::{Memory, Region};
+use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
 use crate::sequence::{Claimed, Sequence};
@@ -29,6 +29,8 @@ pub(crate) struct Claimer<T> {
     /// Many producers: the end of its claim if that is above `next`.
     claimed: Sequence,
     /// The gate as last seen: no claim of this producer ends above it.
+    gate: Sequence,
+    /// How far it claims without another look at the gate.
     limit: Sequence,
     /// The consumers that gate.
     gating: Rows,
@@ -36,12 +38,12 @@ pub(crate) struct Claimer<T> {
     version: u64,
     /// The consumer that makes the limit, if one does.
     held_up_by: Option<usize>,
-    /// Whether anybody may have to be woken.
-    parking: bool,
-    /// One producer: how far it has told observers that it may write; without observers, for ever.
-    announced: Sequence,
+    /// One producer: whether it tells observers how far it may write.
+    observed: bool,
     /// One producer: a publication that ends here or above takes the next lines.
     take_lines_at: Sequence,
+    /// One producer: a publication that ends here or above has more to do.
+    more_to_do_at: Sequence,
 }
 
 /// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
@@ -53,11 +55,7 @@ const LINES_LEFT: u64 = 4;
 impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, wait: Wait) -> Self {
         let producers = memory.region().producers;
-        let Region {
-            parking,
-            observable,
-            ..
-        } = *memory.region();
+        let observable = memory.region().observable;
         Self {
             memory,
             wait,
@@ -65,22 +63,28 @@ impl<T> Claimer<T> {
             row,
             next: 0,
             claimed: 0,
+            gate: 0,
             limit: 0,
             gating: Rows::default(),
             version: u64::MAX,
             held_up_by: None,
-            parking,
             // Lines that observers may read are not touched before they are announced.
             take_lines_at: if observable { Sequence::MAX } else { 0 },
-            announced: if observable { 0 } else { Sequence::MAX },
+            more_to_do_at: 0,
+            // Many tell of each claim anyway.
+            observed: observable && producers == Producers::One,
         }
     }
 
     /// The same for who succeeds a dead producer that had published up to `next`.
     pub(crate) fn starting_at(mut self, next: Sequence) -> Self {
         self.next = next;
-        if self.memory.region().observable {
-            self.announced = self.memory.header().claimed.observe().sequence();
+        if self.observed {
+            // What the dead one has announced is not taken back.
+            self.limit = self.memory.header().claimed.observe().sequence();
+            self.gate = self.limit;
+            // The dead one's fence is not this thread's.
+            Claimed::before_writing();
         }
         self
     }
@@ -96,24 +100,23 @@ impl<T> Claimer<T> {
         self.claim_at_the_gate(n, patience)
     }
 
-    /// Claims `n` sequences if the gate as last seen allows it, or returns where they would start.
-    #[inline]
+    /// Claims `n` sequences if the limit allows it, or returns where they would start.
+    #[inline(always)] // With one producer this is a handful of instructions.
     fn claim_below_limit(&mut self, n: usize) -> Result<Sequence, Sequence> {
         match self.producers {
             Producers::One => {
                 let lo = self.next;
-                if self.room(lo) < n as u64 {
-                    return Err(lo);
+                if self.room(lo) >= n as u64 {
+                    Ok(lo)
+                } else {
+                    Err(lo)
                 }
-                if lo + n as u64 > self.announced {
-                    self.announce(lo + n as u64);
-                }
-                Ok(lo)
             }
             Producers::Many => self.claim_by_exchange(n),
         }
     }
 
+    #[inline(never)]
     fn claim_by_exchange(&mut self, n: usize) -> Result<Sequence, Sequence> {
         self.skip_leaked_claim();
         let claimed = &self.memory.header().claimed;
@@ -144,17 +147,8 @@ impl<T> Claimer<T> {
         Err(end.sequence())
     }
 
-    /// One producer of a ring that is observed: tells what it may write from now on, some way ahead. What
-    /// is announced is lost to observers, so it is a small part of the ring.
-    #[cold]
-    fn announce(&mut self, hi: Sequence) {
-        let ahead = self.memory.capacity() / 16;
-        self.announced = (hi + ahead).min(self.limit).max(hi);
-        self.memory.header().claimed.announce(self.announced);
-    }
-
-    /// How many sequences from `lo` on the gate allows, as last seen. Others may have claimed on the
-    /// ground of a newer look.
+    /// How many sequences from `lo` on may be claimed without another look at the gate. Others may have
+    /// claimed on the ground of a newer look.
     #[inline]
     fn room(&self, lo: Sequence) -> u64 {
         self.limit.saturating_sub(lo)
@@ -162,6 +156,8 @@ impl<T> Claimer<T> {
 
     #[cold]
     fn claim_at_the_gate(&mut self, n: usize, patience: Patience) -> Result<Sequence, ClaimError> {
+        self.skip_leaked_claim(); // Also if the ring is closed: consumers wait for it all the same.
+        self.heed_signals()?;
         let capacity = self.capacity();
         if n > capacity {
             return Err(ClaimError::TooLong {
@@ -174,6 +170,7 @@ impl<T> Claimer<T> {
             self.heed_signals()?;
             let front = self.front();
             self.look_at_the_gate();
+            self.raise_limit(n);
             match self.claim_below_limit(n) {
                 Ok(lo) => return Ok(lo),
                 // Others have claimed meanwhile: what is free now is not known. Look again.
@@ -221,12 +218,21 @@ impl<T> Claimer<T> {
 
     fn why_nothing_is_free(&self, lo: Sequence) -> ClaimError {
         let required = self.memory.region().required_consumers;
-        let present = self.gating.len();
+        let present = self.present();
         if present < required {
             return ClaimError::TooFewConsumers { required, present };
         }
-        let free = self.room(lo) as usize;
+        let free = self.gate.saturating_sub(lo) as usize;
         ClaimError::Full { free }
+    }
+
+    /// How many consumers gate and have joined. One that is about to join does not count: it does not know yet
+    /// where it starts, and would miss what was published on its account.
+    fn present(&self) -> usize {
+        let mut rows = self.gating;
+        std::iter::from_fn(|| rows.pop())
+            .filter(|&row| self.memory.row(row).record.has_joined())
+            .count()
     }
 
     /// How many slots are free, exactly, at some moment of the call.
@@ -237,7 +243,7 @@ impl<T> Claimer<T> {
             let front = self.front();
             self.look_at_the_gate();
             if self.front() == front {
-                return Ok(self.room(front) as usize);
+                return Ok(self.gate.saturating_sub(front) as usize);
             }
         }
     }
@@ -250,8 +256,21 @@ impl<T> Claimer<T> {
         }
     }
 
-    /// Refreshes the limit: one capacity above the lowest position of the gating consumers. It stays as
-    /// it is while there are fewer consumers than the ring requires.
+    /// Lets claims go up to the gate. One producer of a ring that is observed tells first what it may write,
+    /// and so goes some way only: what is announced is lost to observers.
+    fn raise_limit(&mut self, n: usize) {
+        if self.observed {
+            let some_way = (self.memory.capacity() / 16).max(n as u64);
+            let announced = (self.next + some_way).min(self.gate).max(self.limit);
+            self.memory.header().claimed.announce(announced);
+            self.limit = announced;
+        } else {
+            self.limit = self.gate;
+        }
+    }
+
+    /// Looks where the gate is: one capacity above the lowest position of the gating consumers. It stays
+    /// where it was while there are fewer consumers than the ring requires.
     fn look_at_the_gate(&mut self) {
         let memory = &self.memory;
         let version = &memory.header().status;
@@ -276,7 +295,8 @@ impl<T> Claimer<T> {
                     None => self.gating.remove(row),
                 }
             }
-            if self.gating.len() < memory.region().required_consumers {
+            let required = memory.region().required_consumers;
+            if required > 0 && self.present() < required {
                 self.held_up_by = None;
                 return;
             }
@@ -289,16 +309,11 @@ impl<T> Claimer<T> {
             // ORDER(join): P3, with J3.
             fence(Ordering::SeqCst);
             if version.version() == counted {
-                let limit = lowest + memory.capacity();
-                debug_assert!(
-                    limit >= self.limit,
-                    "gate at {limit}, was at {}",
-                    self.limit
-                );
-                // INVARIANT R2: what lies a lap below the limit is released by every consumer that
+                // INVARIANT R2: what lies a lap below the gate is released by every consumer that
                 // gates and, since no position and no floor is above the published front, written by
-                // its producer.
-                self.limit = limit;
+                // its producer. A consumer that is about to join can have entered below where the gate
+                // was already; by J4 it starts above, and the gate does not go back for it.
+                self.gate = self.gate.max(lowest + memory.capacity());
                 return;
             }
         }
@@ -317,16 +332,28 @@ impl<T> Claimer<T> {
                 reach(Step::Stamp);
             }
         }
-        if self.producers == Producers::One {
-            self.memory.header().published.publish(hi);
-            reach(Step::Publish);
-            if hi >= self.take_lines_at {
-                self.take_lines(hi);
-            }
-        }
         self.next = hi;
-        if self.parking {
-            self.memory.header().waiters.wake();
+        match self.producers {
+            Producers::One => {
+                self.memory.header().published.publish(hi);
+                reach(Step::Publish);
+                if hi >= self.more_to_do_at {
+                    self.do_more(hi);
+                }
+            }
+            Producers::Many => self.memory.region().wake(),
+        }
+    }
+
+    /// One producer: what is to be done now and then, or after each publication if members may park.
+    #[cold]
+    fn do_more(&mut self, next: Sequence) {
+        self.memory.region().wake();
+        if next >= self.take_lines_at {
+            self.take_lines(next);
+        }
+        if !self.memory.region().parking {
+            self.more_to_do_at = self.take_lines_at;
         }
     }
 
@@ -336,12 +363,11 @@ impl<T> Claimer<T> {
     /// A consumer leaves a copy of each line that it reads, which has to be withdrawn before the line is
     /// written. Stores take effect in order (on x86), and publications lie between those to one line
     /// and to the next, so that wait would be for one line after the other. Here it is for several at once.
-    #[cold]
     fn take_lines(&mut self, next: Sequence) {
         let per_line = self.memory.slots_per_line();
         let from = next.max(self.take_lines_at + LINES_LEFT * per_line);
         // INVARIANT R2: below the limit, and not yet published.
-        let to = (from + LINES_TAKEN * per_line).min(self.limit);
+        let to = (from + LINES_TAKEN * per_line).min(self.gate);
         self.memory.take_lines(from, to);
         self.take_lines_at = from + (LINES_TAKEN - LINES_LEFT) * per_line;
     }
@@ -382,11 +408,11 @@ impl<T> Drop for Claimer<T> {
         let region = self.memory.region();
         let roster = Roster::lock(region);
         roster.leave_producer(self.row);
+        region.wake_all();
         roster.tell(&Presence::Left {
             kind: MemberKind::Producer,
             name: String::new(),
         });
-        region.wake_all();
     }
 }
 

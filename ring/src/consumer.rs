@@ -176,12 +176,21 @@ impl<T> ConsumerBuilder<T> {
     fn succeed_as(self, mutable: bool, liveness: &impl Liveness) -> Result<Consumer<T>, JoinError> {
         self.check()?;
         let roster = Roster::lock(self.memory.region());
-        let Some(entry) = roster.entry_of(&self.name, mutable) else {
+        let Some(row) = roster.row_of(&self.name, mutable) else {
             return Err(JoinError::NoPredecessor { name: self.name });
         };
-        let Some(_proof) = liveness.prove_dead(entry.row) else {
+        let Some(_proof) = liveness.prove_dead(row) else {
             return Err(JoinError::NameTaken { name: self.name });
         };
+        // Only now: while it lived it moved.
+        let Some(mut entry) = roster.entry_of(row) else {
+            return Err(JoinError::NoPredecessor { name: self.name });
+        };
+        if self.memory.reading(entry.start) != Reading::Unpublished {
+            // INVARIANT R8: the dead one may have stored an end behind what is skipped, and not its
+            // position. At a boundary the stamps tell; inside a batch the end is that of this batch.
+            entry.known = entry.start;
+        }
         Ok(self.joined(roster, &entry))
     }
 
@@ -431,9 +440,13 @@ impl<T> Consumer<T> {
             if let Some(ended) = self.what_ended_it() {
                 return Err(ended.into());
             }
+            let read = self.probe.read();
             let to = self.probe.look(Reach::OneBatch);
             if to > self.probe.read() {
                 return Ok(to);
+            }
+            if self.probe.read() > read {
+                continue; // What it has stepped over may have been the last: nobody would wake it.
             }
             if !waiter.pause(self.probe.what_wakes()) {
                 return Err(if self.probe.is_gated() {

@@ -148,6 +148,154 @@
 //! assert_eq!(first, second);
 //! ```
 //!
+//! # An event is not changed once its batch is gone
+//!
+//! Shows C15.
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &mut batch[0];
+//! drop(batch);
+//! *price = 7;
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &mut batch[0];
+//! *price = 7;
+//! drop(batch);
+//! ```
+//! Nor once it is released, or held:
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = batch.iter_mut().next().unwrap();
+//! batch.release(1);
+//! *price = 7;
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = batch.iter_mut().next().unwrap();
+//! *price = 7;
+//! batch.release(1);
+//! ```
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &mut batch[0];
+//! batch.hold();
+//! *price = 7;
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &mut batch[0];
+//! *price = 7;
+//! batch.hold();
+//! ```
+//!
+//! # An event that is changed is not read meanwhile
+//!
+//! Shows C15.
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &batch[0];
+//! batch.iter_mut().for_each(|price| *price = 7);
+//! assert_eq!(*price, 7);
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! let mut batch = enrich.next_batch_mut().unwrap();
+//! let price = &batch[0];
+//! assert_eq!(*price, 0);
+//! batch.iter_mut().for_each(|price| *price = 7);
+//! ```
+//!
+//! # An event that is held is not read once it is released
+//!
+//! Shows C15.
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! enrich.next_batch_mut().unwrap().hold();
+//! let (_, price) = enrich.held().next().unwrap();
+//! enrich.release_until(1);
+//! assert_eq!(*price, 0);
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! # let mut enrich = ring.consumer("enrich").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_batch(2, |_| ()).unwrap();
+//! enrich.next_batch_mut().unwrap().hold();
+//! let (_, price) = enrich.held().next().unwrap();
+//! assert_eq!(*price, 0);
+//! enrich.release_until(1);
+//! ```
+//!
+//! # A consumer that is not ordered against all others does not get to change events
+//!
+//! By its place:
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! let mut book = ring.consumer("book").join().unwrap();
+//! let mut risk = ring.consumer("risk").after(["book"]).join_mut().unwrap();
+//! std::mem::swap(&mut *risk, &mut book);
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! let mut book = ring.consumer("book").join().unwrap();
+//! let mut risk = ring.consumer("risk").after(["book"]).join().unwrap();
+//! std::mem::swap(&mut risk, &mut book);
+//! ```
+//! By its batch:
+//! ```compile_fail
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! let mut book = ring.consumer("book").join().unwrap();
+//! # ring.producer().unwrap().publish_value(7).unwrap();
+//! let mut batch = book.next_batch().unwrap();
+//! batch[0] = 8;
+//! ```
+//! ```
+//! # use annulus_ring::Ring;
+//! # let ring = Ring::builder(8).build(u64::default).unwrap();
+//! let mut book = ring.consumer("book").join_mut().unwrap();
+//! # ring.producer().unwrap().publish_value(7).unwrap();
+//! let mut batch = book.next_batch_mut().unwrap();
+//! batch[0] = 8;
+//! ```
+//!
 //! # Events can be sent between threads
 //!
 //! Shows C22.
@@ -194,7 +342,8 @@
 //!
 //! Shows C22.
 //! ```
-//! # use annulus_ring::{Batch, Claim, Consumer, ConsumerBuilder, Events, Producer, Ring, SharedProducer};
+//! # use annulus_ring::{Batch, Claim, Consumer, ConsumerBuilder, Events, Held, MutableBatch, MutableConsumer};
+//! # use annulus_ring::{Producer, Ring, SharedProducer};
 //! fn is_send<T: Send>() {}
 //! fn is_shared<T: Sync>() {}
 //! is_send::<Ring<u64>>();
@@ -202,12 +351,16 @@
 //! is_send::<Producer<u64>>();
 //! is_send::<SharedProducer<u64>>();
 //! is_send::<Consumer<u64>>();
+//! is_send::<MutableConsumer<u64>>();
 //! is_send::<Claim<u64>>();
 //! is_send::<Batch<u64>>();
+//! is_send::<MutableBatch<u64>>();
 //! is_send::<Events<u64>>();
+//! is_send::<Held<u64>>();
 //! is_shared::<Ring<u64>>();
 //! is_shared::<Batch<u64>>();
 //! is_shared::<Events<u64>>();
+//! is_shared::<Held<u64>>();
 //! ```
 //! Members of rings that cannot be built, because of their events, do not:
 //! ```compile_fail

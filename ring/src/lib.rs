@@ -2,7 +2,8 @@
 //!
 //! One or many producers publish events into slots that were made once and are reused; every consumer
 //! reads every event, in place and in one order; consumers can come after other consumers, in any
-//! graph. Nothing here spawns a thread, does I/O, or allocates after a ring is built and joined.
+//! graph. They come and go while events flow. Nothing here spawns a thread, does I/O, or allocates when
+//! events are published and read.
 //!
 //! ```
 //! use annulus_ring::Ring;
@@ -45,6 +46,38 @@
 //!   [parking](RingBuilder::parking) it can sleep until it is woken, and everybody looks whether to wake.
 //! * The only producer of a ring closes it. [`Ring::close`] asks it to; with many it closes by itself.
 //!
+//! # What a consumer can be
+//!
+//! | wanted | how |
+//! |---|---|
+//! | one after others | [`after`](ConsumerBuilder::after): a stage |
+//! | one that changes events | [`join_mut`](ConsumerBuilder::join_mut), ordered against all others |
+//! | one that comes later | [`start`](ConsumerBuilder::start) at the next event, the oldest, or a given one |
+//! | one whose work ends later than it reads | [`hold`](Batch::hold), [`release_until`](Consumer::release_until) |
+//! | one that wants the latest state only | [`skip_to_latest`](Consumer::skip_to_latest) |
+//! | one that must not slow anybody | an [`Observer`]: it copies, and knows what it missed |
+//! | one thread for several rings | [`wait_any`] |
+//! | one whose thread may end at any instruction | [`on_death`](ConsumerBuilder::on_death), [`Ring::recover`] |
+//!
+//! # Coming from elsewhere
+//!
+//! | here | LMAX Disruptor | disruptor-rs | Aeron |
+//! |---|---|---|---|
+//! | [`Ring`] | `RingBuffer` | the builders | log buffer of a publication |
+//! | [`Producer`], [`SharedProducer`] | `RingBuffer` with `ProducerType.SINGLE`, `MULTI` | `SingleProducer`, `MultiProducer` | exclusive, concurrent publication |
+//! | [`publish`](Producer::publish) | `publishEvent(translator)` | `publish` | `offer` |
+//! | [`claim`](Producer::claim), [`Claim::publish`] | `next(n)`, `publish(lo, hi)` | `batch_publish` | `tryClaim`, `commit` |
+//! | [`Claim`] dropped | nothing: others wait for ever | the same | `abort`, `unblock` |
+//! | [`Consumer`], [`Batch`] | `EventPoller`, `BatchEventProcessor` | `EventPoller`, `EventGuard` | subscription, `poll` |
+//! | [`after`](ConsumerBuilder::after) | `after`, `SequenceBarrier` | `and_then` | – |
+//! | [`join`](ConsumerBuilder::join) and drop while running | `addGatingSequences` | – | add and close a subscription |
+//! | gate, [`require_consumers`](RingBuilder::require_consumers) | gating sequences | the last consumers | position limit |
+//! | [`Wait`] | `WaitStrategy` | `WaitStrategy` | `IdleStrategy` |
+//! | [`Wait::Park`] | `BlockingWaitStrategy` | – | – |
+//! | [`release`](Batch::release) | early release by `setSequenceCallback` | – | – |
+//! | sequence, [`Ended::Closed`] | sequence, halt | sequence, `Shutdown` | position, end of stream |
+//! | [`ClaimError::Full`] | `InsufficientCapacityException` | `RingBufferFull` | `BACK_PRESSURED` |
+//!
 //! # Words
 //!
 //! | word | meaning |
@@ -54,14 +87,20 @@
 //! | claim | the exclusive right of one producer to write the sequences `[lo, hi)` |
 //! | batch, boundary | what one claim published; a sequence at which a batch starts |
 //! | stamp | the word in the first slot of a batch: published, and where the batch ends |
-//! | published | with one producer, the end of what is published |
-//! | claimed | with many, the end of what is claimed |
+//! | published | with one producer, the end of what is published; a cursor |
+//! | claimed | with many, the end of what is claimed; its top bit says closed |
 //! | floor | with many, a boundary below which everything is published; the gate of a ring that nobody reads |
 //! | intent | where the latest claim of one of many producers starts, stored before it is made |
 //! | position | of a consumer, the next sequence that it has not released |
 //! | gate | how far producers may claim: one capacity above the lowest position |
 //! | stage | a consumer that comes after other consumers |
-//! | skip | to step over a published batch that carries no event, because its claim was dropped |
+//! | end | of a consumer, where the batch ends in which its position lies |
+//! | version | how often consumers have joined |
+//! | park | to sleep until woken; at an event count |
+//! | hold | to read on without releasing |
+//! | observer | reads copies without gating; may be lapped |
+//! | poison | a word that ends everything for everybody, with a reason |
+//! | skip | to step over a published batch that carries no event, because its claim was dropped or its producer died |
 //! | member | a producer or consumer; it has a row in the member table |
 //!
 //! ```text
@@ -103,6 +142,7 @@
 //! | close | a close or poison, after everything published | everybody, now and then |
 //! | version | the count of joins, after the position of the last | who looks at the gate, or observes |
 //! | observe | a fence between a claim and what is written there | a fence between a copy and what is claimed |
+//! | present | that a consumer has joined, after it has seen where it starts | a producer that requires consumers |
 //! | join | a fence between the joiner's count and its second look | a fence between the gate and the count |
 //! | wake | an epoch, after the flag was cleared | who gets ready to park |
 //! | sleep | a fence between what ends a wait and the flag | a fence between the flag and the last look |

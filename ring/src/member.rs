@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::iter;
 
 use crate::recover::OnDeath;
 use crate::sequence::Sequence;
@@ -44,6 +45,10 @@ impl Rows {
         Rows(self.0 | others.0)
     }
 
+    pub(crate) fn intersection(self, others: Rows) -> Rows {
+        Rows(self.0 & others.0)
+    }
+
     pub(crate) fn contains(self, row: usize) -> bool {
         self.0 & (1 << row) != 0
     }
@@ -52,8 +57,9 @@ impl Rows {
         self.0 == 0
     }
 
-    pub(crate) fn len(self) -> usize {
-        self.0.count_ones() as usize
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        let mut left = self;
+        iter::from_fn(move || left.pop())
     }
 
     /// Takes one row out of the set.
@@ -263,9 +269,16 @@ impl Record {
         Use::of(self.usage.load(Ordering::Relaxed))
     }
 
+    /// The same for who does not hold the lock.
+    pub(crate) fn has_joined(&self) -> bool {
+        // ORDER(present): with `set_usage`.
+        Use::of(self.usage.load(Ordering::Acquire)).is_consumer()
+    }
+
     pub(crate) fn set_usage(&self, usage: Use) {
-        // RELAXED: under the lock.
-        self.usage.store(usage as u64, Ordering::Relaxed);
+        // ORDER(present): a consumer that has joined has seen where it starts: what is published later is
+        // for it.
+        self.usage.store(usage as u64, Ordering::Release);
     }
 
     pub(crate) fn enter(&self, usage: Use, name: &str, closure: Rows) {

@@ -208,21 +208,25 @@ impl<T: Observable> Observer<T> {
         let (start, batch_end) = somewhere_behind(&self.memory);
         self.missed += start.saturating_sub(self.next);
         self.next = self.next.max(start);
-        self.batch_end = self.next.max(batch_end);
+        // Where it is may lie behind both: what it knew to be published still was.
+        self.batch_end = self.batch_end.max(batch_end);
     }
 }
 
 /// A sequence that was not overwritten a moment ago, and a boundary up to which all is published.
 ///
-/// One producer: half a lap behind, so that there is something to read and some time to do it. Many: a
-/// boundary at which a consumer is known to be, or the floor; producers never claim more than a lap
-/// above the lowest of them.
+/// One producer: half a lap behind, so that there is something to read and some time to do it, but not
+/// where a claim, which can be kept for long, is announced to overwrite. Many: a boundary at which a
+/// consumer is known to be, or the floor; producers never claim more than a lap above the lowest of them.
 fn somewhere_behind<T>(memory: &Memory<T>) -> (Sequence, Sequence) {
     let region = memory.region();
     match region.producers {
         Producers::One => {
+            let announced = region.header.claimed.observe().sequence();
             let published = region.header.published.observe();
-            (published.saturating_sub(memory.capacity() / 2), published)
+            let there = announced.saturating_sub(memory.capacity());
+            let half = published.saturating_sub(memory.capacity() / 2);
+            (half.max(there).min(published), published)
         }
         Producers::Many => {
             let boundary = region.known_boundary();

@@ -60,7 +60,7 @@ impl<T> Probe<T> {
             position: entry.start,
             read: entry.start,
             known: entry.known,
-            boundary: entry.start,
+            boundary: entry.known, // It may start inside a batch.
             target: entry.target,
             limit: if entry.before.is_empty() {
                 Sequence::MAX
@@ -168,13 +168,20 @@ impl<T> Probe<T> {
     pub(crate) fn release(&mut self, to: Sequence) {
         debug_assert!(self.position <= to && to <= self.read);
         self.memory.have_read(self.position, to);
-        if to == self.known || self.producers == Producers::One {
+        let (from, batch_end) = (self.position, self.boundary);
+        let to = if to == self.known || self.producers == Producers::One {
             self.boundary = self.known;
+            to
         } else {
-            self.walk_to(to);
-        }
+            self.walk_to(to)
+        };
         self.position = to;
         let row = self.memory.row(self.row);
+        if from < batch_end && batch_end < to && self.producers == Producers::Many {
+            // INVARIANT R8: something may be skipped behind the batch in which it is. If it dies with the
+            // next end stored and its position not, a successor starts at a boundary.
+            row.hot.position.advance(batch_end);
+        }
         // The end goes first: who copies it finds it at or above the position.
         row.record.set_end(self.boundary);
         reach(Step::End);
@@ -185,15 +192,22 @@ impl<T> Probe<T> {
         }
     }
 
-    /// Brings the boundary to `to` or to the end of the batch that this lies in.
+    /// Brings the boundary to `to` or to the end of the batch that this lies in. Returns `to`, or where
+    /// what is skipped ends if `to` lies there: that is not to be held.
     #[cold]
-    fn walk_to(&mut self, to: Sequence) {
-        while self.boundary < to {
+    fn walk_to(&mut self, mut to: Sequence) -> Sequence {
+        while self.boundary < to || (self.boundary == to && to < self.read) {
             match self.reading(self.boundary) {
-                Reading::Events(hi) | Reading::Skip(hi) => self.boundary = hi,
+                Reading::Events(_) if self.boundary == to => break,
+                Reading::Events(hi) => self.boundary = hi,
+                Reading::Skip(hi) => {
+                    self.boundary = hi;
+                    to = to.max(hi);
+                }
                 Reading::Unpublished | Reading::Overtaken => unreachable!("read, and not released"),
             }
         }
+        to
     }
 
     #[cold]
@@ -208,6 +222,7 @@ impl<T> Probe<T> {
     /// Drops everything that may be read but the last event; returns how many events it dropped.
     pub(crate) fn skip_to_latest(&mut self) -> u64 {
         let mut dropped = 0;
+        self.limit = self.passed_by_those_before(); // As last seen is not enough: all that is there.
         loop {
             let end = self.look(Reach::Backlog);
             let events = end - self.read;
@@ -304,9 +319,11 @@ impl<T> Probe<T> {
                 }
                 Some(_) => {}
                 None => {
-                    // INVARIANT R4: one that left is replaced by all that it came after. This ends,
+                    // INVARIANT R4: one that left is replaced by all that it came after and that were
+                    // there when this one joined: rows of others may be used again. This ends,
                     // because what those came after is never the one that left.
-                    let inherited = self.memory.row(row).record.closure();
+                    let closure = |row: usize| self.memory.row(row).record.closure();
+                    let inherited = closure(row).intersection(closure(self.row));
                     self.before.remove(row);
                     self.before = self.before.union(inherited);
                     rows = rows.union(inherited);

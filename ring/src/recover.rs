@@ -12,8 +12,8 @@
 //! ```text
 //! A1  reads how far is claimed, `c`; then, while b < c,
 //! A2  reads the intent of every row: if one equals `b` and its owner lives, that one is at work: stop;
-//! A3  reads the stamp at `b`: if it is above `b`, something is published there: stop;
-//! A4  exchanges that stamp for `b + 1` with the mark SKIP, and goes on with `b + 1` under the same `c`.
+//! A3  reads the stamp at `b`: if it is above `b`, something is published there: goes on behind that;
+//! A4  exchanges that stamp for `b + 1` with the mark SKIP, and goes on with `b + 1`; all under the same `c`.
 //! ```
 //!
 //! No claim of a living producer is abandoned. Whoever won a claim below `c` had stored its intent before
@@ -202,12 +202,20 @@ fn take_over<T>(memory: &Memory<T>) -> Sequence {
     next
 }
 
-/// A1 to A4 at the first boundary that is not published; returns how many sequences it gave up.
+/// A1 to A4 from the first boundary on that is not published; returns how many sequences it gave up.
 fn abandon_claims<T>(memory: &Memory<T>, liveness: &impl Liveness) -> u64 {
     let mut abandoned = 0;
     let claimed = memory.header().claimed.observe().sequence(); // A1
     let mut boundary = published_front(memory);
     while boundary < claimed {
+        match memory.reading(boundary) {
+            Reading::Events(hi) | Reading::Skip(hi) => {
+                boundary = hi; // There may be another dead one behind.
+                continue;
+            }
+            Reading::Overtaken => return abandoned, // Others have gone on.
+            Reading::Unpublished => {}
+        }
         let rows = &memory.region().rows;
         let at_work = |row: usize| {
             rows[row].hot.intent.observe() == Some(boundary) && liveness.prove_dead(row).is_none()
@@ -219,13 +227,12 @@ fn abandon_claims<T>(memory: &Memory<T>, liveness: &impl Liveness) -> u64 {
             return abandoned; // Published by the cursor alone: there are no such claims.
         };
         reach(Step::Abandon);
-        // INVARIANT R8: A3 and A4.
-        if !stamp.abandon(boundary) {
-            return abandoned;
+        // INVARIANT R8: A3 and A4. If something is published there after all, it is read again.
+        if stamp.abandon(boundary) {
+            memory.region().wake();
+            abandoned += 1;
+            boundary += 1;
         }
-        memory.region().wake();
-        abandoned += 1;
-        boundary += 1;
     }
     abandoned
 }

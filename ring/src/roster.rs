@@ -73,8 +73,9 @@ pub enum Start {
     /// The next that is published, or with many producers claimed, after it has joined.
     #[default]
     Next,
-    /// The oldest that is sure to be there: the first that some other consumer has not released. Without
-    /// other consumers nothing is kept, and it is the next.
+    /// The oldest that is sure to be there: the first that some other consumer has not released, or with many
+    /// producers, if that lies inside a batch, the first behind it. Without other consumers nothing is kept,
+    /// and it is the next.
     Oldest,
     /// This one, which must not be older than [`Start::Oldest`]; it may still have to come.
     At(Sequence),
@@ -148,18 +149,29 @@ impl<'r, T> Roster<'r, T> {
         // ORDER(join): J3.
         fence(Ordering::SeqCst);
         let start = self.copied_start(request.start).max(first);
+        // Without other consumers nothing was kept, though many producers may have left something.
+        let oldest = match self.consumers().next() {
+            Some(_) => start,
+            None => region.front(),
+        };
         if let Start::At(asked) = request.start
-            && asked < start
+            && asked < oldest
         {
             self.leave_consumer(row, start);
             return Err(JoinError::TooOld {
                 name: name(),
                 asked,
-                oldest: start,
+                oldest,
             });
         }
         entry.record.set_end(start);
         entry.hot.position.enter(start);
+        let target = match request.start {
+            Start::Next => region.front(),
+            Start::Oldest => oldest,
+            Start::At(asked) => asked,
+        };
+        // INVARIANT R6: from here on it counts as one that producers require, and what they publish is for it.
         entry.record.set_usage(if request.mutable {
             Use::MutableConsumer
         } else {
@@ -176,11 +188,7 @@ impl<'r, T> Roster<'r, T> {
                 Producers::One => start.max(region.header.published.observe()),
                 Producers::Many => start,
             },
-            target: match request.start {
-                Start::Next => region.front(),
-                Start::Oldest => 0,
-                Start::At(asked) => asked,
-            },
+            target,
         })
     }
 
@@ -209,6 +217,9 @@ impl<'r, T> Roster<'r, T> {
         closure = closure.union(before);
         for (row, entry) in region.rows.iter().enumerate() {
             let usage = entry.record.usage();
+            if !usage.is_consumer() {
+                closure.remove(row); // Those before one that has left are in the closure themselves.
+            }
             let other_changes = usage == Use::MutableConsumer;
             // INVARIANT R4: who changes events is ordered against every other consumer. A newcomer comes
             // before nobody, so it has to come after; when members leave, that is inherited.
@@ -218,6 +229,15 @@ impl<'r, T> Roster<'r, T> {
                     other: entry.record.name(),
                     other_changes,
                 });
+            }
+        }
+        // INVARIANT R4: a position stands for all that its consumer comes after, unless it joined above one
+        // of them and is still there. Who comes after it then waits for that one as well.
+        let position = |row: usize| region.rows[row].hot.position.observe();
+        let highest = before.iter().filter_map(position).max();
+        for row in closure.iter() {
+            if position(row) < highest {
+                before.insert(row);
             }
         }
         let signal = region.header.status.signal();
@@ -236,11 +256,7 @@ impl<'r, T> Roster<'r, T> {
     /// A boundary at which a consumer may start, as things are now; never lower than it was before.
     fn copied_start(&self, start: Start) -> Sequence {
         let region = self.region;
-        let consumers = region
-            .rows
-            .iter()
-            .filter(|row| row.record.usage().is_consumer());
-        let starts = consumers.filter_map(|row| self.start_beside(row));
+        let starts = self.consumers().filter_map(|row| self.start_beside(row));
         match start {
             Start::Next => starts.max(),
             // Also for what is asked by its sequence: the walk from here finds it.
@@ -295,24 +311,37 @@ impl<'r, T> Roster<'r, T> {
         self.region.rows[row].record.set_usage(Use::Free);
     }
 
-    /// The row of the producer, if there is one.
+    /// The row of the producer, if the ring is for one and has it.
     pub(crate) fn only_producer(&self) -> Option<usize> {
+        if self.region.producers == Producers::Many {
+            return None;
+        }
         let mut rows = self.region.rows.iter();
         rows.position(|row| row.record.usage() == Use::Producer)
     }
 
-    /// How the consumer of this name stands, for who goes on in its place.
-    pub(crate) fn entry_of(&self, name: &str, mutable: bool) -> Option<Entry> {
+    /// The row of the consumer of this name, if it is of this kind.
+    pub(crate) fn row_of(&self, name: &str, mutable: bool) -> Option<usize> {
         let row = self.consumer_named(name)?;
+        let usage = self.region.rows[row].record.usage();
+        (mutable == (usage == Use::MutableConsumer)).then_some(row)
+    }
+
+    /// How the dead consumer in this row stands, for who goes on in its place; nothing if it was leaving.
+    pub(crate) fn entry_of(&self, row: usize) -> Option<Entry> {
         let Row { hot, record } = &self.region.rows[row];
-        (mutable == (record.usage() == Use::MutableConsumer)).then_some(())?;
         let start = hot.position.observe()?;
+        let end = record.end().max(start);
         Some(Entry {
             row,
             // More than it came after by name, and the same in effect.
             before: record.closure(),
             start,
-            known: record.end().max(start),
+            known: match self.region.producers {
+                // It may have joined inside a batch, and then its end is none.
+                Producers::One => end.max(self.region.header.published.observe()),
+                Producers::Many => end,
+            },
             target: 0,
         })
     }
@@ -383,6 +412,12 @@ impl<'r, T> Roster<'r, T> {
     fn count(&self, usage: Use) -> usize {
         let rows = self.region.rows.iter();
         rows.filter(|row| row.record.usage() == usage).count()
+    }
+
+    /// Those that have joined.
+    fn consumers(&self) -> impl Iterator<Item = &Row> {
+        let rows = self.region.rows.iter();
+        rows.filter(|row| row.record.usage().is_consumer())
     }
 
     fn consumer_named(&self, name: &str) -> Option<usize> {

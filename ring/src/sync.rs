@@ -172,9 +172,12 @@ mod platform {
 #[cfg(loom)]
 mod platform {
     pub(crate) use super::portable::Futex;
+    pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
-    pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
+
+    use std::ops::{Deref, DerefMut};
+    use std::sync::LockResult;
 
     use loom::cell::UnsafeCell;
 
@@ -205,6 +208,74 @@ mod platform {
 
         pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             self.access.with_mut(|_| f(self.event.get()))
+        }
+    }
+
+    /// A lock that a thread which panics, being a model of one that dies, lets go of: loom's own would make
+    /// who locks it next panic.
+    pub(crate) struct Mutex<T> {
+        state: loom::sync::Mutex<Lock>,
+        freed: loom::sync::Condvar,
+        value: std::cell::UnsafeCell<T>,
+    }
+
+    #[derive(Default)]
+    struct Lock {
+        locked: bool,
+        waiting: usize,
+    }
+
+    // SAFETY: as that of the standard library: the lock hands the value from one thread to the next.
+    unsafe impl<T: Send> Send for Mutex<T> {}
+    // SAFETY: as above.
+    unsafe impl<T: Send> Sync for Mutex<T> {}
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self {
+                state: loom::sync::Mutex::new(Lock::default()),
+                freed: loom::sync::Condvar::new(),
+                value: std::cell::UnsafeCell::new(value),
+            }
+        }
+
+        pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            let mut state = self.state.lock().unwrap();
+            while state.locked {
+                state.waiting += 1;
+                state = self.freed.wait(state).unwrap();
+                state.waiting -= 1;
+            }
+            state.locked = true;
+            Ok(MutexGuard(self))
+        }
+    }
+
+    pub(crate) struct MutexGuard<'m, T>(&'m Mutex<T>);
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            // SAFETY: who has the guard has locked the mutex.
+            unsafe { &*self.0.value.get() }
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: as in `deref`.
+            unsafe { &mut *self.0.value.get() }
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            let mut state = self.0.state.lock().unwrap();
+            state.locked = false;
+            if state.waiting > 0 {
+                self.0.freed.notify_one();
+            }
         }
     }
 

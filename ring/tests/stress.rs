@@ -5,23 +5,26 @@
 //! ```
 //!
 //! In every scenario each consumer sees every sequence once and in order, with what its producer
-//! published there; and handled and skipped sequences make up what is published. Prints a line for
-//! each scenario. With `--plant-race` two threads do what the ring prevents, which a race detector has
+//! published there and the stages before it have made of it; and handled and skipped sequences make up
+//! what is published, also when the ring is closed in the middle. Prints a line for each scenario. With `--plant-race` two threads do what the ring prevents, which a race detector has
 //! to report.
 //!
 //! ThreadSanitizer does not look into the standard library as it is shipped. What it does know are
 //! the threads themselves: so they are synchronised by the ring, by being spawned and by being
 //! joined, and by nothing else. No scoped threads, whose end is told by a counter; no channels; no
 //! test harness; and the main thread keeps a handle of the ring until all others are joined, so that
-//! no other one drops its events, for which the library's reference count uses a fence.
+//! no other one drops its events, for which the library's reference count uses a fence. Rows are taken
+//! and freed under a lock of the library: so one thread at most joins while others run, and no other
+//! consumer leaves it a row.
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
 use std::mem;
 use std::num::NonZero;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
@@ -29,7 +32,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{ClaimError, Consumer, NotReady, Producers, Ring, Sequence, Wait};
+use annulus_ring::{
+    Batch, ClaimError, Consumer, JoinError, MutableBatch, MutableConsumer, NotReady, Producers,
+    Ring, Sequence, Start, Wait, try_any,
+};
 
 use common::Feed;
 
@@ -47,8 +53,24 @@ struct Scenario {
     wait: Wait,
     /// Whether claims are dropped, leaked, and lost by panics.
     mischief: bool,
+    /// Whether somebody joins and leaves all the time.
+    visited: bool,
+    /// How many consumers producers wait for.
+    required: usize,
+    ends: Ends,
     /// Of the number of events asked for, one in so many: some scenarios are slow.
     one_in: u64,
+}
+
+/// How a scenario ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    /// When everything is published.
+    Published,
+    /// When the main thread closes the ring, after so many thousandths of the events.
+    Closed(u64),
+    /// When it poisons the ring.
+    Poisoned(u64),
 }
 
 /// A consumer of a scenario.
@@ -58,6 +80,10 @@ struct Reader {
     /// The earlier ones that it comes after, by number.
     after: Vec<usize>,
     batch_limit: usize,
+    /// Whether it changes every event.
+    changes: bool,
+    /// Whether it holds for a while what it has read.
+    holds: bool,
     /// Leaves once it has handled so many thousandths of the events.
     leaves_after: Option<u64>,
 }
@@ -75,6 +101,9 @@ impl Scenario {
             graph: Vec::new(),
             wait: Wait::default(),
             mischief: false,
+            visited: false,
+            required: 0,
+            ends: Ends::Published,
             one_in: 1,
         }
     }
@@ -90,6 +119,8 @@ impl Scenario {
             name: index.to_string(),
             after: after.to_vec(),
             batch_limit: [usize::MAX, 1, 5][index % 3],
+            changes: false,
+            holds: false,
             leaves_after: None,
         });
         self
@@ -99,6 +130,31 @@ impl Scenario {
     fn who_leaves(mut self, after_thousandths: u64) -> Self {
         self.graph.last_mut().unwrap().leaves_after = Some(after_thousandths);
         self
+    }
+
+    /// The reader last added changes events.
+    fn who_changes(mut self) -> Self {
+        self.graph.last_mut().unwrap().changes = true;
+        self
+    }
+
+    /// The reader last added holds events.
+    fn who_holds(mut self) -> Self {
+        self.graph.last_mut().unwrap().holds = true;
+        self
+    }
+
+    fn visited(self) -> Self {
+        let visited = true;
+        Self { visited, ..self }
+    }
+
+    fn requiring(self, required: usize) -> Self {
+        Self { required, ..self }
+    }
+
+    fn ending(self, ends: Ends) -> Self {
+        Self { ends, ..self }
     }
 
     fn with_mischief(self) -> Self {
@@ -119,6 +175,16 @@ fn scenarios() -> Vec<Scenario> {
     let new = Scenario::new;
     let diamond = |scenario: Scenario| scenario.read_by(&[]).read_by(&[]).read_by(&[0, 1]);
     let crowd = |scenario: Scenario| scenario.read_by(&[]).read_by(&[]).read_by(&[0]);
+    let changing = |scenario: Scenario| {
+        let scenario = scenario.read_by(&[]).read_by(&[0]).who_changes();
+        let scenario = scenario.read_by(&[1]).who_changes();
+        scenario.read_by(&[2]).read_by(&[2])
+    };
+    let holding = |scenario: Scenario| {
+        let scenario = scenario.read_by(&[]).who_holds();
+        let scenario = scenario.read_by(&[0]).who_holds();
+        scenario.read_by(&[1]).read_by(&[])
+    };
     let nap = Wait::Phased {
         spins: 10,
         yields: 0,
@@ -162,6 +228,50 @@ fn scenarios() -> Vec<Scenario> {
         diamond(new("napping", 64, 2)).waiting(nap),
         // Two threads: more would take turns on few cores by the clock.
         new("spinning", 1024, 1).read_by(&[]).waiting(Wait::Spin),
+        diamond(new("parking", 16, 1)).waiting(Wait::Park),
+        crowd(new("parking_crowd_of_2", 2, 3))
+            .waiting(Wait::Park)
+            .with_mischief()
+            .one_in(10),
+        crowd(new("parking_crowd_of_64", 64, 3))
+            .waiting(Wait::Park)
+            .with_mischief(),
+        diamond(new("visited", 32, 1)).visited(),
+        crowd(new("visited_crowd", 32, 3)).with_mischief().visited(),
+        new("visited_alone", 16, 1).visited(),
+        new("visited_crowd_alone", 16, 3).with_mischief().visited(),
+        new("visitor_required", 16, 1)
+            .visited()
+            .requiring(1)
+            .one_in(2),
+        new("visitor_required_by_a_crowd", 16, 3)
+            .waiting(Wait::Park)
+            .with_mischief()
+            .visited()
+            .requiring(1)
+            .one_in(2),
+        crowd(new("visited_while_parking", 32, 2))
+            .waiting(Wait::Park)
+            .visited(),
+        changing(new("changing", 64, 1)),
+        changing(new("changing_for_a_crowd", 16, 3)).with_mischief(),
+        changing(new("changing_and_parking", 16, 2)).waiting(Wait::Park),
+        holding(new("holding", 64, 1)),
+        holding(new("holding_for_a_crowd", 16, 3)).with_mischief(),
+        holding(new("holding_and_parking", 16, 2)).waiting(Wait::Park),
+        diamond(new("closed_early", 16, 1)).ending(Ends::Closed(10)),
+        diamond(new("closed", 16, 1)).ending(Ends::Closed(500)),
+        crowd(new("crowd_closed_early", 64, 3)).ending(Ends::Closed(1)),
+        crowd(new("crowd_closed", 64, 3))
+            .with_mischief()
+            .ending(Ends::Closed(500)),
+        crowd(new("crowd_closed_while_parking", 16, 3))
+            .waiting(Wait::Park)
+            .ending(Ends::Closed(700)),
+        diamond(new("poisoned", 16, 1)).ending(Ends::Poisoned(500)),
+        crowd(new("crowd_poisoned_while_parking", 16, 3))
+            .waiting(Wait::Park)
+            .ending(Ends::Poisoned(500)),
     ];
 
     // Three times more threads than cores, half of which produce, as far as rows go.
@@ -195,6 +305,8 @@ struct Event {
     nth: u64,
     words: [u64; 3],
     text: String,
+    /// How many readers have changed it.
+    changes: u64,
     /// The first readers put here which sequence they have handled last, for those after them. Relaxed,
     /// so that the ring alone brings one to see what another has put.
     marks: [AtomicU64; MARKS],
@@ -205,6 +317,7 @@ impl Event {
         self.author = author;
         self.nth = nth;
         self.words = words(author, nth);
+        self.changes = 0;
         self.text.clear();
         write!(self.text, "{nth}").expect("a string takes any text");
     }
@@ -216,16 +329,17 @@ impl Event {
     }
 
     /// Checks that it is whole and not a mixture of two, that it is what its author has published next,
-    /// and that all `before` have handled it.
-    fn check(&self, sequence: Sequence, next_of: &mut [u64], before: &[usize]) {
+    /// if that is known, and that all before this reader have handled and changed it.
+    fn check(&self, sequence: Sequence, next_of: &mut [Option<u64>], before: &Before) {
         let (author, nth) = (self.author, self.nth);
         let is_whole = self.words == words(author, nth) && self.text.parse() == Ok(nth);
         let text = &self.text;
         assert!(is_whole, "at {sequence} is {nth} of {author}, {text:?}");
-        let next = &mut next_of[author as usize];
-        assert_eq!(nth, *next, "at {sequence} is an event of {author}");
-        *next += 1;
-        for &other in before {
+        let next = next_of[author as usize].replace(nth + 1);
+        let is_next = next.is_none_or(|next| nth == next);
+        assert!(is_next, "at {sequence} is {nth} of {author}, not {next:?}");
+        assert_eq!(self.changes, before.changing, "at {sequence}");
+        for &other in &before.marking {
             let mark = self.marks[other].load(Relaxed);
             assert_eq!(mark, sequence + 1, "consumer {other} has not handled it");
         }
@@ -298,7 +412,7 @@ struct Author {
 }
 
 impl Author {
-    fn publish_all(mut self, events: u64, mischief: bool) -> Account {
+    fn publish_all(mut self, events: u64, mischief: bool, may_end: bool) -> Account {
         let longest = self.feed.capacity().min(32) as u64;
         while self.account.events < events {
             let left = events - self.account.events;
@@ -310,8 +424,10 @@ impl Author {
                 6 if mischief => self.do_mischief(n),
                 _ => self.claim(n),
             };
-            if let Err(refused) = published {
-                panic!("producer {}: {refused}", self.number);
+            match published {
+                Ok(()) => {}
+                Err(ClaimError::Closed | ClaimError::Poisoned(_)) if may_end => break,
+                Err(refused) => panic!("producer {}: {refused}", self.number),
             }
         }
         self.account
@@ -354,7 +470,9 @@ impl Author {
         assert!(free <= self.feed.capacity(), "{free} slots are free");
         match self.feed.try_publish(|event| event.write(author, nth)) {
             Ok(sequence) => self.account.add(sequence..sequence + 1, author, nth),
-            Err(ClaimError::Full { .. }) => thread::yield_now(),
+            Err(ClaimError::Full { .. } | ClaimError::TooFewConsumers { .. }) => {
+                thread::yield_now()
+            }
             Err(refused) => return Err(refused),
         }
         Ok(())
@@ -394,24 +512,124 @@ impl Author {
     }
 }
 
+/// What a reader finds in every event.
+struct Before {
+    /// Those before it that leave marks.
+    marking: Vec<usize>,
+    /// How many of those before it change events.
+    changing: u64,
+}
+
+/// A consumer of either kind.
+enum Member {
+    Reads(Consumer<Event>),
+    Changes(MutableConsumer<Event>),
+}
+
+impl Member {
+    fn next_batch(&mut self) -> Result<Taken<'_>, NotReady> {
+        match self {
+            Self::Reads(it) => it.next_batch_deadline(patience()).map(Taken::ToRead),
+            Self::Changes(it) => it.next_batch_mut_deadline(patience()).map(Taken::ToChange),
+        }
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let ready = match self {
+            Self::Reads(it) => try_any(&mut [it]),
+            Self::Changes(it) => try_any(&mut [it.as_waiting()]),
+        };
+        ready.is_some()
+    }
+
+    fn release_until(&mut self, sequence: Sequence) {
+        match self {
+            Self::Reads(it) => it.release_until(sequence),
+            Self::Changes(it) => it.release_until(sequence),
+        }
+    }
+}
+
+impl Deref for Member {
+    type Target = Consumer<Event>;
+
+    fn deref(&self) -> &Consumer<Event> {
+        match self {
+            Self::Reads(it) => it,
+            Self::Changes(it) => it,
+        }
+    }
+}
+
+/// A batch of either kind.
+enum Taken<'c> {
+    ToRead(Batch<'c, Event>),
+    ToChange(MutableBatch<'c, Event>),
+}
+
+impl Taken<'_> {
+    /// Changes the first `n` events, if it may.
+    fn change(&mut self, n: usize) {
+        if let Self::ToChange(batch) = self {
+            (batch.iter_mut().take(n)).for_each(|event| event.changes += 1);
+        }
+    }
+
+    fn release(&mut self, n: usize) {
+        match self {
+            Self::ToRead(batch) => batch.release(n),
+            Self::ToChange(batch) => batch.release(n),
+        }
+    }
+
+    fn hold(self) {
+        match self {
+            Self::ToRead(batch) => batch.hold(),
+            Self::ToChange(batch) => batch.hold(),
+        }
+    }
+
+    fn give_back(self) {
+        match self {
+            Self::ToRead(batch) => batch.give_back(),
+            Self::ToChange(batch) => batch.give_back(),
+        }
+    }
+}
+
+impl<'c> Deref for Taken<'c> {
+    type Target = Batch<'c, Event>;
+
+    fn deref(&self) -> &Batch<'c, Event> {
+        match self {
+            Self::ToRead(batch) => batch,
+            Self::ToChange(batch) => batch,
+        }
+    }
+}
+
 struct Handler {
-    consumer: Consumer<Event>,
+    consumer: Member,
     number: usize,
-    /// Those before it that leave marks in every event.
-    after: Vec<usize>,
+    before: Before,
+    holds: bool,
     leaves_after: u64,
     random: Random,
     account: Account,
     /// Of each author, what comes next.
-    next_of: Vec<u64>,
+    next_of: Vec<Option<u64>>,
 }
 
 impl Handler {
-    fn handle_all(mut self) -> Account {
+    fn handle_all(mut self, may_end: bool) -> Account {
         let mut next = 0;
         while self.account.events < self.leaves_after {
-            let handled = match self.consumer.next_batch_deadline(patience()) {
+            if self.holds {
+                self.release_some();
+            }
+            let handled = match self.consumer.next_batch() {
                 Err(NotReady::Closed) => break,
+                Err(NotReady::Poisoned(_)) if may_end => break,
                 Err(why) => panic!("consumer {} at {next}: {why}", self.number),
                 Ok(mut batch) => {
                     // Sometimes only a part, of which half is released early.
@@ -422,17 +640,19 @@ impl Handler {
                     };
                     let first = batch.sequences().start;
                     for (sequence, event) in batch.with_sequences().take(n) {
-                        event.check(sequence, &mut self.next_of, &self.after);
+                        event.check(sequence, &mut self.next_of, &self.before);
                         if let Some(mark) = event.marks.get(self.number) {
                             mark.store(sequence + 1, Relaxed);
                         }
                         let sequences = sequence..sequence + 1;
                         self.account.add(sequences, event.author, event.nth);
                     }
+                    batch.change(n);
                     batch.release(n / 2);
                     let whole = n == all;
                     match self.random.below(3) {
                         0 if whole => drop(batch),
+                        1 if whole && self.holds => batch.hold(),
                         choice => {
                             batch.release(n - n / 2);
                             match choice {
@@ -456,6 +676,88 @@ impl Handler {
         self.account.skipped = self.consumer.skipped();
         self.account
     }
+
+    /// Looks once more at what it holds, and lets some of it go, or all before it has to wait.
+    fn release_some(&mut self) {
+        let mut held = Vec::new();
+        for (sequence, event) in self.consumer.held() {
+            let is_whole = event.words == words(event.author, event.nth);
+            assert!(is_whole, "held at {sequence}");
+            held.push(sequence);
+        }
+        if !self.consumer.is_ready() {
+            self.consumer.release_until(Sequence::MAX);
+        } else if !held.is_empty() {
+            let last = self.random.below(held.len() as u64) as usize;
+            self.consumer.release_until(held[last]);
+        }
+    }
+}
+
+/// Joins, reads a little, and leaves, until the ring is closed.
+struct Visitor {
+    ring: Ring<Event>,
+    wait: Wait,
+    producers: usize,
+    /// The first consumer of the graph, if there is one.
+    first: Option<&'static str>,
+    random: Random,
+}
+
+impl Visitor {
+    /// Returns how many events it got.
+    fn visit_all(mut self) -> Account {
+        let mut account = Account::default();
+        while let Some(events) = self.visit() {
+            account.events += events;
+        }
+        account
+    }
+
+    fn visit(&mut self) -> Option<u64> {
+        let near = self.ring.snapshot().published;
+        let start = match self.random.below(3) {
+            0 => Start::Next,
+            1 => Start::Oldest,
+            _ => Start::At((near + self.random.below(20)).saturating_sub(10)),
+        };
+        let comes_after = self.first.filter(|_| self.random.below(2) == 0);
+        let builder = self.ring.consumer("visitor").start(start).wait(self.wait);
+        let mut visitor = match builder.after(comes_after).join() {
+            Ok(visitor) => visitor,
+            Err(JoinError::TooOld { .. }) => return Some(0),
+            // The first leaves when everything is published: the next thing to happen is the close.
+            Err(JoinError::Closed { .. } | JoinError::UnknownName { .. }) => return None,
+            Err(error) => panic!("visitor: {error}"),
+        };
+        // Whose marks it finds; what comes next of whom, it does not know yet.
+        let before = Before {
+            marking: comes_after.map(|_| 0).into_iter().collect(),
+            changing: 0,
+        };
+        let mut next_of = vec![None; self.producers];
+        let mut next = match start {
+            Start::At(asked) => asked,
+            _ => 0,
+        };
+        let enough = 1 + self.random.below(50);
+        let mut events = 0;
+        while events < enough {
+            let batch = match visitor.next_batch_deadline(patience()) {
+                Ok(batch) => batch,
+                Err(NotReady::Closed) => return None,
+                Err(why) => panic!("visitor at {next}: {why}"),
+            };
+            let sequences = batch.sequences();
+            assert!(sequences.start >= next, "{sequences:?}, not {next}");
+            for (sequence, event) in batch.with_sequences() {
+                event.check(sequence, &mut next_of, &before);
+            }
+            events += batch.len() as u64;
+            next = sequences.end;
+        }
+        Some(events)
+    }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -466,11 +768,17 @@ impl Handler {
 struct Figures {
     events: u64,
     skipped: u64,
+    /// How many events a visitor got.
+    visited: u64,
 }
 
 fn run(scenario: &Scenario, events: u64, seed: u64) -> Result<Figures, String> {
     let builder = Ring::builder(scenario.capacity).producers(scenario.kind);
-    let ring = builder.members(64).build(Event::default).unwrap();
+    let mut builder = builder.members(64).require_consumers(scenario.required);
+    if scenario.wait == Wait::Park {
+        builder = builder.parking();
+    }
+    let ring = builder.build(Event::default).unwrap();
     let each = (events / scenario.one_in / scenario.producers as u64).max(1);
     let total = each * scenario.producers as u64;
     let mut seeds = Random(mix(seed));
@@ -481,14 +789,15 @@ fn run(scenario: &Scenario, events: u64, seed: u64) -> Result<Figures, String> {
         .map(|(number, reader)| Handler {
             consumer: join(&ring, reader, scenario.wait),
             number,
-            after: marking(reader, &scenario.graph),
+            before: before(reader, &scenario.graph),
+            holds: reader.holds,
             leaves_after: match reader.leaves_after {
                 Some(thousandths) => total * thousandths / 1000,
                 None => u64::MAX,
             },
             random: random(),
             account: Account::default(),
-            next_of: vec![0; scenario.producers],
+            next_of: vec![Some(0); scenario.producers],
         })
         .collect();
     let authors: Vec<_> = (0..scenario.producers as u64)
@@ -501,34 +810,75 @@ fn run(scenario: &Scenario, events: u64, seed: u64) -> Result<Figures, String> {
         })
         .collect();
 
+    let visitor = scenario.visited.then(|| Visitor {
+        ring: ring.clone(),
+        wait: scenario.wait,
+        producers: scenario.producers,
+        first: (!scenario.graph.is_empty()).then_some("0"),
+        random: random(),
+    });
+
     let mischief = scenario.mischief;
+    let may_end = scenario.ends != Ends::Published;
     let handlers: Vec<_> = (handlers.into_iter())
-        .map(|handler| thread::spawn(move || handler.handle_all()))
+        .map(|handler| thread::spawn(move || handler.handle_all(may_end)))
+        .collect();
+    let visitor: Vec<_> = (visitor.into_iter())
+        .map(|visitor| thread::spawn(move || visitor.visit_all()))
         .collect();
     let authors: Vec<_> = (authors.into_iter())
-        .map(|author| thread::spawn(move || author.publish_all(each, mischief)))
+        .map(|author| thread::spawn(move || author.publish_all(each, mischief, may_end)))
         .collect();
+    end(&ring, scenario.ends, total);
     let published = joined(authors);
     let handled = joined(handlers);
-    audit(scenario, &ring, published?, handled?, total)
+    let visited = joined(visitor)?.iter().map(|account| account.events).sum();
+    let figures = audit(scenario, &ring, published?, handled?, total)?;
+    Ok(Figures { visited, ..figures })
 }
 
-fn join(ring: &Ring<Event>, reader: &Reader, wait: Wait) -> Consumer<Event> {
+/// Ends what goes on in the ring, if that is to be done, once enough is published.
+fn end(ring: &Ring<Event>, ends: Ends, total: u64) {
+    let (Ends::Closed(thousandths) | Ends::Poisoned(thousandths)) = ends else {
+        return;
+    };
+    let (enough, last) = (total * thousandths / 1000, patience());
+    while ring.snapshot().published < enough && !ring.is_closed() {
+        assert!(Instant::now() < last, "waited for the {enough}th event");
+        thread::yield_now();
+    }
+    match ends {
+        Ends::Poisoned(_) => ring.poison(1),
+        _ => ring.close(),
+    }
+}
+
+fn join(ring: &Ring<Event>, reader: &Reader, wait: Wait) -> Member {
     let builder = ring.consumer(&reader.name).wait(wait);
     let builder = builder.after(reader.after.iter().map(usize::to_string));
-    builder.batch_limit(reader.batch_limit).join().unwrap()
+    let builder = builder.batch_limit(reader.batch_limit);
+    if reader.changes {
+        Member::Changes(builder.join_mut().unwrap())
+    } else {
+        Member::Reads(builder.join().unwrap())
+    }
 }
 
-/// Those before `reader`, directly or through others, that leave marks in every event.
-fn marking(reader: &Reader, graph: &[Reader]) -> Vec<usize> {
-    let mut before = reader.after.clone();
-    let mut next = 0;
-    while next < before.len() {
-        before.extend(&graph[before[next]].after);
-        next += 1;
+/// What those before `reader`, directly or through others, leave in every event.
+fn before(reader: &Reader, graph: &[Reader]) -> Before {
+    let mut all: BTreeSet<usize> = reader.after.iter().copied().collect();
+    // Who comes after others is later in the graph.
+    for other in (0..graph.len()).rev() {
+        if all.contains(&other) {
+            all.extend(&graph[other].after);
+        }
     }
-    before.retain(|&other| other < MARKS && graph[other].leaves_after.is_none());
-    before
+    let changing = all.iter().filter(|&&other| graph[other].changes).count() as u64;
+    all.retain(|&other| other < MARKS && graph[other].leaves_after.is_none());
+    Before {
+        marking: Vec::from_iter(all),
+        changing,
+    }
 }
 
 fn with_wait(feed: Feed<Event>, wait: Wait) -> Feed<Event> {
@@ -562,14 +912,17 @@ fn audit(
         });
     let snapshot = ring.snapshot();
     let end = expected.events + expected.skipped;
-    if expected.events != total
-        || !snapshot.closed
-        || (snapshot.claimed, snapshot.published) != (end, end)
-    {
+    let is_all = match scenario.ends {
+        Ends::Published => expected.events == total,
+        Ends::Closed(_) | Ends::Poisoned(_) => expected.events <= total,
+    };
+    if !is_all || !snapshot.closed || (snapshot.claimed, snapshot.published) != (end, end) {
         return Err(format!("{total} events, {expected:?}, but {snapshot:?}"));
     }
     for (reader, account) in scenario.graph.iter().zip(handled) {
         let is_right = match reader.leaves_after {
+            // Who has read how much when the poison came is open.
+            None if matches!(scenario.ends, Ends::Poisoned(_)) => account.events <= expected.events,
             None => account == expected,
             Some(thousandths) => account.events >= total * thousandths / 1000,
         };
@@ -581,6 +934,7 @@ fn audit(
     Ok(Figures {
         events: expected.events,
         skipped: expected.skipped,
+        visited: 0,
     })
 }
 
@@ -677,8 +1031,18 @@ fn main() -> ExitCode {
     for scenario in scenarios() {
         let (name, seed) = (scenario.name, arguments.seed);
         match run(&scenario, arguments.events, seed) {
-            Ok(Figures { events, skipped }) => {
-                println!("stress {name}: ok (seed {seed}, {events} events, {skipped} skipped)");
+            Ok(Figures {
+                events,
+                skipped,
+                visited,
+            }) => {
+                let visited = match scenario.visited {
+                    true => format!(", {visited} visited"),
+                    false => String::new(),
+                };
+                println!(
+                    "stress {name}: ok (seed {seed}, {events} events, {skipped} skipped{visited})"
+                );
             }
             Err(message) => {
                 println!("stress {name}: FAILED (seed {seed}): {message}");

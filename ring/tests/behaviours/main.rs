@@ -5,27 +5,54 @@
 mod common;
 
 mod building;
+mod closing;
 mod consuming;
 mod events;
 mod graphs;
+mod holding;
+mod joining;
 mod layouts;
 mod members;
 mod messages;
+mod mutable;
+mod observing;
+mod os;
+mod parking;
+mod presence;
 mod producing;
+mod recovering;
+mod selecting;
 mod threads;
+mod waiting;
 mod watching;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Consumer, Layout, NotReady, Producer, Producers, Ring, Sequence};
+use annulus_ring::{
+    Consumer, Layout, NotReady, Poisoned, Producer, Producers, Ring, Sequence, Wait,
+};
 
 use common::Feed;
+use os::ThreadStat;
 
 /// What exists for both kinds of producers is tested with both.
 const LAYOUTS: [Layout; 2] = [Layout::Beside, Layout::Apart];
 const KINDS: [Producers; 2] = [Producers::One, Producers::Many];
+
+const WAITS: [Wait; 5] = [
+    Wait::Spin,
+    Wait::Yield,
+    Wait::Backoff,
+    Wait::Phased {
+        spins: 10,
+        yields: 10,
+        sleep: Duration::from_micros(100),
+    },
+    Wait::Park,
+];
 
 /// From the smallest ring up.
 const CAPACITIES: [usize; 4] = [1, 2, 4, 64];
@@ -52,6 +79,22 @@ fn ring_in(layout: Layout, capacity: usize, kind: Producers) -> Ring<u64> {
         .unwrap()
 }
 
+/// A ring whose members may wait in any way.
+fn parking_ring(capacity: usize, kind: Producers) -> Ring<u64> {
+    let builder = Ring::builder(capacity).producers(kind).parking();
+    builder.build(|| u64::MAX).unwrap()
+}
+
+/// Both kinds of producers with every wait.
+fn ways_to_wait() -> impl Iterator<Item = (Producers, Wait)> {
+    KINDS.into_iter().flat_map(|kind| {
+        WAITS.map(|wait| {
+            println!("{kind:?}, {wait:?}"); // Shown if the test fails.
+            (kind, wait)
+        })
+    })
+}
+
 fn feed<T>(ring: &Ring<T>) -> Feed<T> {
     Feed::join(ring).unwrap()
 }
@@ -63,6 +106,14 @@ fn consumer<T>(ring: &Ring<T>, name: &str) -> Consumer<T> {
 fn stage<T>(ring: &Ring<T>, name: &str, after: &[&str]) -> Consumer<T> {
     let after = after.iter().copied();
     ring.consumer(name).after(after).join().unwrap()
+}
+
+/// The producer, waiting in this way.
+fn with_wait<T>(feed: Feed<T>, wait: Wait) -> Feed<T> {
+    match feed {
+        Feed::Only(producer) => Feed::Only(producer.with_wait(wait).unwrap()),
+        Feed::OneOfMany(producer) => Feed::OneOfMany(producer.with_wait(wait).unwrap()),
+    }
 }
 
 /// Publishes `n` events one by one, each its own sequence.
@@ -107,6 +158,22 @@ fn read(consumer: &mut Consumer<u64>) -> Vec<Sequence> {
     drain(consumer).0
 }
 
+/// Reads until the ring is closed, and calls `handle` with each event, and whether it ends its batch.
+fn handle_all<T>(consumer: &mut Consumer<T>, mut handle: impl FnMut(Sequence, &T, bool)) {
+    loop {
+        match consumer.next_batch_deadline(in_a_minute()) {
+            Ok(batch) => {
+                let last = batch.sequences().end - 1;
+                for (sequence, event) in batch.with_sequences() {
+                    handle(sequence, event, sequence == last);
+                }
+            }
+            Err(NotReady::Closed) => return,
+            Err(why) => panic!("nothing to read for a minute: {why}"),
+        }
+    }
+}
+
 /// Why there is nothing to read.
 fn not_ready<T>(consumer: &mut Consumer<T>) -> NotReady {
     consumer.try_next_batch().map(drop).unwrap_err()
@@ -129,6 +196,53 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "waited for a minute: {what}");
         thread::yield_now();
+    }
+}
+
+/// Runs `body` on a thread of its own, and returns once it has begun and others have had time to run.
+fn begun<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    begun_with_stat(body).0
+}
+
+/// As [`begun`], for a `body` that waits in this way: one that parks is asleep by then.
+fn once_it_waits<R: Send + 'static>(
+    wait: Wait,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> JoinHandle<R> {
+    let (handle, stat) = begun_with_stat(body);
+    if let (Wait::Park, Some(stat)) = (wait, stat) {
+        until("it is asleep", || stat.is_asleep());
+    }
+    handle
+}
+
+fn begun_with_stat<R: Send + 'static>(
+    body: impl FnOnce() -> R + Send + 'static,
+) -> (JoinHandle<R>, Option<ThreadStat>) {
+    let stat = Arc::new(OnceLock::new());
+    let begins = stat.clone();
+    let handle = thread::spawn(move || {
+        begins.set(ThreadStat::of_this()).unwrap();
+        body()
+    });
+    until("a thread begins", || stat.get().is_some());
+    (0..100).for_each(|_| thread::yield_now());
+    (handle, stat.get().cloned().unwrap())
+}
+
+/// Why and by whom a ring was poisoned.
+fn reason_and_row(poisoned: Poisoned) -> (u32, Option<usize>) {
+    (poisoned.reason, poisoned.row)
+}
+
+/// Some numbers that look random, the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        // A linear congruential generator (Knuth's MMIX), of which the upper bits are used.
+        self.0 = (self.0.wrapping_mul(0x5851_F42D_4C95_7F2D)).wrapping_add(0x1405_7B7E_F767_814F);
+        (self.0 >> 33) % bound
     }
 }
 

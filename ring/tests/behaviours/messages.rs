@@ -4,10 +4,28 @@ use std::error::Error;
 
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
-    BuildError, ClaimError, Ended, JoinError, NotReady, ProducerError, Rejected, Ring,
+    BuildError, ClaimError, Ended, JoinError, NoParking, NotReady, Poisoned, ProducerError,
+    Rejected, Ring,
 };
 
 use crate::{consumer, ring};
+
+/// By the member in row 1, for reason 42.
+fn poisoned_by_a_reader() -> Poisoned {
+    let ring = ring(1, One);
+    let readers = ["a", "b"].map(|name| consumer(&ring, name));
+    readers[1].poison(42);
+    ring.snapshot().poisoned.unwrap()
+}
+
+/// For reason 7.
+fn poisoned_by_nobody() -> Poisoned {
+    let ring = ring(1, One);
+    ring.poison(7);
+    let poisoned = ring.snapshot().poisoned.unwrap();
+    assert!(!poisoned.to_string().contains("row"));
+    poisoned
+}
 
 /// Each error with words that its message has to contain.
 #[test]
@@ -16,6 +34,7 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
     let after = "book".to_owned();
     let (required, present, requested) = (3, 1, 9);
     let event_size = 4096;
+    let (by_reader, by_nobody) = (poisoned_by_a_reader(), poisoned_by_nobody());
     let cases: Vec<(Box<dyn Error>, &[&str])> = vec![
         (
             BuildError::Capacity { capacity: 1000 }.into(),
@@ -67,6 +86,16 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
         (
             ClaimError::TooFewConsumers { required, present }.into(),
             &["requires 3 consumers", "1 have joined", "require fewer"],
+        ),
+        (ClaimError::Closed.into(), &["closed", "nothing"]),
+        (
+            ClaimError::Poisoned(by_reader).into(),
+            &["poisoned", "reason 42", "row 1"],
+        ),
+        (by_nobody.into(), &["poisoned", "reason 7"]),
+        (
+            ProducerError::NoParking.into(),
+            &["a producer", "parking", ".parking()", "another way to wait"],
         ),
         (
             ProducerError::WrongKind { built_for: One }.into(),
@@ -132,10 +161,57 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             JoinError::Closed { name: name() }.into(),
             &["\"risk\"", "closed", "build another ring"],
         ),
+        (
+            JoinError::Unordered {
+                name: name(),
+                other: "book".to_owned(),
+                other_changes: true,
+            }
+            .into(),
+            &[
+                "\"book\" changes",
+                "against \"risk\"",
+                "join \"risk\" after \"book\"",
+            ],
+        ),
+        (
+            JoinError::Unordered {
+                name: name(),
+                other: "book".to_owned(),
+                other_changes: false,
+            }
+            .into(),
+            &[
+                "\"risk\" changes",
+                "against \"book\"",
+                "join \"risk\" after \"book\"",
+            ],
+        ),
+        (
+            JoinError::NoParking { name: name() }.into(),
+            &["\"risk\"", "parking", ".parking()", "another way to wait"],
+        ),
+        (
+            JoinError::Poisoned {
+                name: name(),
+                cause: by_reader,
+            }
+            .into(),
+            &["\"risk\"", "too late", "reason 42", "row 1"],
+        ),
+        (
+            NoParking { consumer: 3 }.into(),
+            &["consumer 3", "without parking", ".parking()"],
+        ),
         (NotReady::Idle.into(), &["no event", "try later"]),
         (NotReady::Gated.into(), &["comes after", "try later"]),
         (NotReady::Closed.into(), &["closed", "has been read"]),
         (Ended::Closed.into(), &["closed", "has been read"]),
+        (
+            NotReady::Poisoned(by_reader).into(),
+            &["reason 42", "row 1"],
+        ),
+        (Ended::Poisoned(by_reader).into(), &["reason 42", "row 1"]),
     ];
     for (error, words) in cases {
         let message = error.to_string();
@@ -177,10 +253,19 @@ fn everything_can_be_printed_for_debugging() {
     let batch = reader.try_next_batch().unwrap();
     assert_eq!(format!("{:?}", batch.iter()), "Events { left: 0..2, .. }");
     assert!(format!("{batch:?}").contains("sequences: 0..2, backlog: 2"));
-    drop(batch);
+    batch.hold();
+    assert_eq!(format!("{:?}", reader.held()), "Held { left: 0..2, .. }");
+    reader.release_until(2);
     assert!(format!("{reader:?}").contains("\"reader\", position: 2"));
     assert_eq!(format!("{feed:?}"), "Producer { capacity: 4, .. }");
     assert_eq!(format!("{ring:?}"), "Ring { capacity: 4, .. }");
+    let changes = ring.consumer("changes").after(["reader"]);
+    let mut changes = changes.join_mut().unwrap();
+    assert!(format!("{changes:?}").contains("\"changes\", position: 2"));
+    feed.publish(|_| ()).unwrap();
+    drop(reader);
+    let batch = changes.try_next_batch_mut().unwrap();
+    assert!(format!("{batch:?}").contains("sequences: 2..3, backlog: 1"));
     let shared = crate::ring(2, Many).shared_producer().unwrap();
     assert_eq!(format!("{shared:?}"), "SharedProducer { capacity: 2, .. }");
 }
