@@ -16,7 +16,7 @@ pub use std::sync::atomic::Ordering::Relaxed;
 
 use std::ops::Range;
 
-use annulus_ring::{Consumer, Layout, Producer, Producers, Ring, SharedProducer};
+use annulus_ring::{Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer};
 
 /// How often a model preempts a thread that could go on.
 pub const PREEMPTIONS: usize = 3;
@@ -53,16 +53,20 @@ pub fn model(_name: &str, scenario: impl Fn() + Send + Sync + 'static) {
     scenario();
 }
 
+/// What a ring of `capacity` slots with few members is built from: each row is looked at by many.
+pub fn builder(capacity: usize, producers: Producers) -> RingBuilder {
+    Ring::builder(capacity).producers(producers).members(4)
+}
+
 /// A ring of `capacity` numbers with few members.
 pub fn ring(capacity: usize, producers: Producers) -> Ring<u64> {
-    let builder = Ring::builder(capacity).producers(producers).members(4);
-    builder.build(|| 0).unwrap()
+    builder(capacity, producers).build(|| 0).unwrap()
 }
 
 /// As [`ring`], in the layout `Apart`: of one producer without stamps, of many with an array of them.
 pub fn ring_apart(capacity: usize, producers: Producers) -> Ring<u64> {
-    let builder = Ring::builder(capacity).producers(producers).members(4);
-    builder.layout(Layout::Apart).build(|| 0).unwrap()
+    let builder = builder(capacity, producers).layout(Layout::Apart);
+    builder.build(|| 0).unwrap()
 }
 
 /// Reads `count` events and keeps the consumer, so that the model ends there; returns both.

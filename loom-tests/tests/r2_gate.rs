@@ -2,9 +2,9 @@
 //!
 //! Loom checks every access to an event: what these models assert is mostly that there is no race.
 
-use annulus_loom_tests::{model, publish, publish_shared, ring, ring_apart, take, thread};
+use annulus_loom_tests::{builder, model, publish, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
-use annulus_ring::Ring;
+use annulus_ring::{Ring, Start};
 
 /// One and a half laps behind one consumer.
 fn one_producer_waits(ring: &Ring<u64>) {
@@ -83,7 +83,7 @@ fn without_consumers_producers_do_not_meet_in_a_slot() {
 #[test]
 fn many_producers_go_on_when_the_consumer_leaves() {
     model("r2 many_producers_go_on_when_the_consumer_leaves", || {
-        let ring = ring(2, Many);
+        let ring = builder(2, Many).members(3).build(|| 0).unwrap();
         let mut consumer = ring.consumer("c").join().unwrap();
         let first = publish_shared(ring.shared_producer().unwrap(), 10..12);
         let second = first.try_clone().unwrap();
@@ -159,4 +159,72 @@ fn a_skipped_slot_is_written_again() {
         other.join().unwrap();
         assert_eq!(reader.join().unwrap().0, [10]);
     });
+}
+
+/// Nobody else reads. One joins, reads and leaves, and the producer goes round: it is held up for a time
+/// only, and not at all by who has left.
+fn one_comes_and_goes<R: Send + 'static>(
+    ring: &Ring<u64>,
+    publish: impl FnOnce() -> R + Send + 'static,
+) {
+    let writer = thread::spawn(publish);
+    let mut consumer = ring.consumer("c").start(Start::Oldest).join().unwrap();
+    if let Ok(batch) = consumer.try_next_batch() {
+        for (sequence, event) in batch.with_sequences() {
+            assert_eq!(*event, sequence);
+        }
+    }
+    drop(consumer);
+    let _producer = writer.join().unwrap();
+}
+
+#[test]
+fn one_producer_goes_round_while_a_consumer_comes_and_goes() {
+    model(
+        "r2 one_producer_goes_round_while_a_consumer_comes_and_goes",
+        || {
+            let ring = ring(1, One);
+            let producer = publish(ring.producer().unwrap(), 0..1);
+            one_comes_and_goes(&ring, || publish(producer, 1..3));
+        },
+    );
+}
+
+#[test]
+fn many_producers_go_round_while_a_consumer_comes_and_goes() {
+    model(
+        "r2 many_producers_go_round_while_a_consumer_comes_and_goes",
+        || {
+            let ring = ring(1, Many);
+            let producer = publish_shared(ring.shared_producer().unwrap(), 0..1);
+            one_comes_and_goes(&ring, || publish_shared(producer, 1..3));
+        },
+    );
+}
+
+/// Two producers, of which one has claimed and not yet written when a consumer comes and goes: the floor
+/// that it raises is below that claim.
+#[test]
+fn a_leaver_raises_the_floor_no_higher_than_what_is_written() {
+    model(
+        "r2 a_leaver_raises_the_floor_no_higher_than_what_is_written",
+        || {
+            let ring = ring(1, Many);
+            let mut first = ring.shared_producer().unwrap();
+            let mut second = first.try_clone().unwrap();
+            let mut claim = first.claim(1).unwrap();
+            let visitor = thread::spawn({
+                let ring = ring.clone();
+                move || drop(ring.consumer("c").join().unwrap())
+            });
+            let writer = thread::spawn(move || {
+                _ = second.try_publish_value(1);
+                second
+            });
+            claim[0] = 0;
+            claim.publish();
+            visitor.join().unwrap();
+            let _second = writer.join().unwrap();
+        },
+    );
 }

@@ -1,6 +1,6 @@
 //! R3 PUBLISH: no reader sees an event before it is completely written; a batch appears whole.
 
-use annulus_loom_tests::{drain, model, publish_shared, ring, ring_apart, take, thread};
+use annulus_loom_tests::{builder, drain, model, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{NotReady, Ring};
 
@@ -61,17 +61,18 @@ fn a_backlog_is_read_up_to_what_is_published() {
 #[test]
 fn batches_of_many_producers_appear_whole() {
     model("r3 batches_of_many_producers_appear_whole", || {
-        let ring = ring(4, Many);
+        let ring = builder(4, Many).members(3).build(|| 0).unwrap();
         let mut consumer = ring.consumer("c").join().unwrap();
         let mut first = ring.shared_producer().unwrap();
         let mut second = first.try_clone().unwrap();
         let reader = thread::spawn(move || {
             let mut events = Vec::new();
-            while let Ok(batch) = consumer.next_batch() {
+            while events.len() < 4 {
+                let batch = consumer.next_batch().unwrap();
                 assert_eq!(batch.len() % 2, 0);
                 events.extend(batch.iter().copied());
             }
-            events
+            (events, consumer)
         });
         let write = |producer: &mut annulus_ring::SharedProducer<u64>, base: u64| {
             let values = [base, base + 1];
@@ -79,11 +80,13 @@ fn batches_of_many_producers_appear_whole() {
                 .publish_batch(2, |slots| slots.zip(values).for_each(|(slot, v)| *slot = v))
                 .unwrap();
         };
-        let other = thread::spawn(move || write(&mut second, 20));
+        let other = thread::spawn(move || {
+            write(&mut second, 20);
+            second
+        });
         write(&mut first, 10);
-        drop(first);
-        other.join().unwrap();
-        let events = reader.join().unwrap();
+        let _second = other.join().unwrap();
+        let (events, _consumer) = reader.join().unwrap();
         assert!(
             events == [10, 11, 20, 21] || events == [20, 21, 10, 11],
             "{events:?}"

@@ -9,7 +9,7 @@ use annulus_ring::Producers::{Many, One};
 use annulus_ring::{ClaimError, Consumer, Ended, JoinError, NotReady, ProducerError, Ring, Wait};
 
 use crate::{
-    Feed, KINDS, begun, consumer, drain, feed, handle_all, in_a_minute, not_ready, once_it_waits,
+    Feed, KINDS, consumer, drain, feed, handle_all, in_a_minute, not_ready, once_it_waits,
     parking_ring, publish, publish_batch, read, reason_and_row, ring, rings, stage, until,
     ways_to_wait, with_wait,
 };
@@ -422,7 +422,7 @@ fn c1_whatever_was_confirmed_is_delivered_whenever_the_ring_is_closed() {
             let ring = ring(16, kind);
             let readers = ["a", "b"].map(|name| {
                 let mut reader = consumer(&ring, name);
-                begun(move || {
+                thread::spawn(move || {
                     let mut next_of = vec![0; producers];
                     handle_all(&mut reader, |_, event, _| {
                         let (producer, number) = (event >> 32, event & u64::from(u32::MAX));

@@ -201,33 +201,27 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Runs `body` on a thread of its own, and returns once it has begun and others have had time to run.
 fn begun<R: Send + 'static>(body: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
-    begun_with_stat(body).0
+    once_it_waits(Wait::Yield, body)
 }
 
-/// As [`begun`], for a `body` that waits in this way: one that parks is asleep by then.
+/// As [`begun`], for a `body` that waits in this way: one that parks is asleep by then, where the system
+/// tells.
 fn once_it_waits<R: Send + 'static>(
     wait: Wait,
     body: impl FnOnce() -> R + Send + 'static,
 ) -> JoinHandle<R> {
-    let (handle, stat) = begun_with_stat(body);
-    if let (Wait::Park, Some(stat)) = (wait, stat) {
-        until("it is asleep", || stat.is_asleep());
-    }
-    handle
-}
-
-fn begun_with_stat<R: Send + 'static>(
-    body: impl FnOnce() -> R + Send + 'static,
-) -> (JoinHandle<R>, Option<ThreadStat>) {
-    let stat = Arc::new(OnceLock::new());
-    let begins = stat.clone();
+    let begins = Arc::new(OnceLock::new());
+    let stat = begins.clone();
     let handle = thread::spawn(move || {
         begins.set(ThreadStat::of_this()).unwrap();
         body()
     });
     until("a thread begins", || stat.get().is_some());
-    (0..100).for_each(|_| thread::yield_now());
-    (handle, stat.get().cloned().unwrap())
+    match (wait, stat.get().unwrap()) {
+        (Wait::Park, Some(stat)) => until("it is asleep", || stat.is_asleep()),
+        _ => (0..20).for_each(|_| thread::yield_now()),
+    }
+    handle
 }
 
 /// Why and by whom a ring was poisoned.

@@ -360,7 +360,21 @@ fn an_observer_hears_of_the_close_after_the_last_event() {
     }
 }
 
-/// Also if it is the close that it was lapped by.
+/// A claim that was made before the close can be published after it.
+#[test]
+fn an_observer_waits_for_the_last_claim_after_the_close() {
+    for (_, ring) in rings_of_8().filter(|(kind, _)| *kind == Many) {
+        let mut tap = ring.observer().unwrap();
+        let mut feed = feed(&ring);
+        let mut claim = feed.claim(1).unwrap();
+        ring.close();
+        assert_eq!(tap.try_next(), Err(NotReady::Idle));
+        claim[0] = 0;
+        claim.publish();
+        assert_eq!(see(&mut tap), (vec![0], NotReady::Closed));
+    }
+}
+
 #[test]
 fn an_observer_that_was_lapped_hears_of_the_close() {
     for (_, capacity, ring) in rings() {

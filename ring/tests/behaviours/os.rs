@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A thread, as Linux shows it under `/proc`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ThreadStat(PathBuf);
 
 impl ThreadStat {
