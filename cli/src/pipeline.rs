@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Nobody has to stop the stages: when the feed has published everything its producer goes, which
-//! closes the market ring; `book` drains that ring, ends in turn, and so closes the next. Each ring
-//! requires its consumers: when a stage dies, those that publish to it end too.
+//! closes the market ring; `book` drains that ring, ends in turn, and so closes the next. A stage that
+//! ends before that poisons the ring that it reads: those that publish to it end too.
 
 use std::num::NonZeroU64;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -174,7 +174,7 @@ fn run_feed(
     })
 }
 
-fn run_audit(market: Consumer<MarketEvent>) -> Result<Work<Audit>, ClaimError> {
+fn run_audit(market: Inlet<MarketEvent>) -> Result<Work<Audit>, ClaimError> {
     let mut audit = Audit::default();
     let handled = for_each(market, |event| {
         audit.handle(&event.message);
@@ -188,7 +188,7 @@ fn run_audit(market: Consumer<MarketEvent>) -> Result<Work<Audit>, ClaimError> {
 }
 
 fn run_book(
-    market: Consumer<MarketEvent>,
+    market: Inlet<MarketEvent>,
     mut quotes: Producer<Quote>,
 ) -> Result<Work<Quoter>, ClaimError> {
     let mut quoter = Quoter::default();
@@ -207,10 +207,7 @@ fn run_book(
     })
 }
 
-fn run_strategy(
-    quotes: Consumer<Quote>,
-    mut orders: Producer<Order>,
-) -> Result<Work<()>, ClaimError> {
+fn run_strategy(quotes: Inlet<Quote>, mut orders: Producer<Order>) -> Result<Work<()>, ClaimError> {
     let mut strategy = Strategy::default();
     let mut published = 0;
     let handled = for_each(quotes, |quote| {
@@ -227,7 +224,7 @@ fn run_strategy(
     })
 }
 
-fn run_monitor(quotes: Consumer<Quote>) -> Result<Work<Spread>, ClaimError> {
+fn run_monitor(quotes: Inlet<Quote>) -> Result<Work<Spread>, ClaimError> {
     let mut spread = Spread::default();
     let handled = for_each(quotes, |quote| {
         spread.handle(quote);
@@ -241,7 +238,7 @@ fn run_monitor(quotes: Consumer<Quote>) -> Result<Work<Spread>, ClaimError> {
 }
 
 fn run_gateway(
-    orders: Consumer<Order>,
+    orders: Inlet<Order>,
     mut gateway: Gateway,
     clock: &Clock,
 ) -> Result<Work<Gateway>, ClaimError> {
@@ -256,18 +253,36 @@ fn run_gateway(
     })
 }
 
-/// Handles every event until the ring is closed and drained, and counts them.
+/// The consumer of a stage, which poisons its ring if the stage ends before the ring does.
+struct Inlet<T> {
+    consumer: Consumer<T>,
+    ended: bool,
+}
+
+impl<T> Drop for Inlet<T> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.consumer.poison(STAGE_DIED);
+        }
+    }
+}
+
+/// The reason of a poison.
+const STAGE_DIED: u32 = 1;
+
+/// Handles every event until the ring is closed and drained, or poisoned, and counts them.
 fn for_each<T>(
-    mut consumer: Consumer<T>,
+    mut inlet: Inlet<T>,
     mut handle: impl FnMut(&T) -> Result<(), ClaimError>,
 ) -> Result<u64, ClaimError> {
     let mut handled = 0;
-    while let Ok(batch) = consumer.next_batch() {
+    while let Ok(batch) = inlet.consumer.next_batch() {
         for event in &batch {
             handle(event)?;
             handled += 1;
         }
     }
+    inlet.ended = true;
     Ok(handled)
 }
 
@@ -300,9 +315,13 @@ fn join<T>(
     name: &str,
     after: Option<&str>,
     wait: Wait,
-) -> Result<Consumer<T>, RunError> {
+) -> Result<Inlet<T>, RunError> {
     let consumer = ring.consumer(name).after(after).wait(wait);
-    consumer.join().map_err(RunError::setup)
+    let consumer = consumer.join().map_err(RunError::setup)?;
+    Ok(Inlet {
+        consumer,
+        ended: false,
+    })
 }
 
 fn producer<T>(ring: &Ring<T>, wait: Wait) -> Result<Producer<T>, RunError> {

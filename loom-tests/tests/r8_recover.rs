@@ -80,7 +80,7 @@ fn a_producer_dies(loss: &Loss) {
     let other = thread::spawn(move || publish_shared(second, 20..21));
 
     let mut abandoned = 0;
-    if batch == 1 {
+    if batch == 1 && !wrapped {
         abandoned += ring.recover(&deaths).abandoned;
     }
     mortal.wait_for_death();

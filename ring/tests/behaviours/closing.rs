@@ -9,7 +9,7 @@ use annulus_ring::Producers::{Many, One};
 use annulus_ring::{ClaimError, Consumer, Ended, JoinError, NotReady, ProducerError, Ring, Wait};
 
 use crate::{
-    Feed, KINDS, consumer, drain, feed, handle_all, in_a_minute, not_ready, once_it_waits,
+    Feed, KINDS, WAITS, consumer, drain, feed, handle_all, in_a_minute, not_ready, once_it_waits,
     parking_ring, publish, publish_batch, read, reason_and_row, ring, rings, stage, until,
     ways_to_wait, with_wait,
 };
@@ -208,6 +208,24 @@ fn c8_a19_a_close_ends_every_wait_for_events() {
                 assert_eq!(reader.join().unwrap(), Err(Ended::Closed));
             }
         }
+    }
+}
+
+/// It was asked to before they began to wait, and stays when it has closed the ring.
+#[test]
+fn c8_a19_the_only_producer_that_closes_the_ring_for_another_ends_every_wait() {
+    for wait in WAITS {
+        let ring = parking_ring(4, One);
+        let reader = ring.consumer("reader").wait(wait);
+        let mut reader = reader.join().unwrap();
+        let mut feed = feed(&ring);
+        ring.close();
+        let reading = once_it_waits(wait, move || {
+            let read = reader.next_batch_deadline(in_a_minute());
+            read.map(|batch| batch.len())
+        });
+        assert_eq!(feed.publish(|_| ()), Err(ClaimError::Closed));
+        assert_eq!(reading.join().unwrap(), Err(NotReady::Closed));
     }
 }
 
