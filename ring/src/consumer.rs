@@ -464,8 +464,9 @@ impl<T> Consumer<T> {
         if let Some(poisoned) = signal.poisoned() {
             return Some(Ended::Poisoned(poisoned));
         }
-        // INVARIANT R7: done means closed first, and then read to the end that is final.
-        self.probe.is_done().then_some(Ended::Closed)
+        // INVARIANT R7: done means closed first, and then read to the end that is final. By the same look at
+        // the signals: who hears of a poison may close the ring before another look.
+        (signal.is_closed() && self.probe.has_read_all()).then_some(Ended::Closed)
     }
 }
 

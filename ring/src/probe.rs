@@ -341,10 +341,9 @@ impl<T> Probe<T> {
         }
     }
 
-    /// Whether the ring is closed and everything in it has been read.
-    pub(crate) fn is_done(&self) -> bool {
-        self.memory.header().status.signal().is_closed()
-            && self.read == self.memory.region().front()
+    /// Whether everything that is claimed, or with one producer published, has been read.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.read == self.memory.region().front()
     }
 
     /// Whether the next event is published and only a stage before this one is not done with it.
