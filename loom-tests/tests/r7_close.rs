@@ -183,6 +183,31 @@ fn a_poison_reaches_who_waits() {
     });
 }
 
+/// Who poisons the ring then leaves, which closes it: that comes too late to be what a consumer hears of.
+#[test]
+fn a_poison_is_not_taken_for_a_close() {
+    model("r7 a_poison_is_not_taken_for_a_close", || {
+        let ring = builder(1, One).members(2).build(|| 0).unwrap();
+        let mut consumer = ring.consumer("c").join().unwrap();
+        let producer = ring.producer().unwrap();
+        let poisoner = thread::spawn(move || {
+            let producer = publish(producer, 0..1);
+            producer.poison(7);
+        });
+        let ended = loop {
+            if let Err(ended) = consumer.next_batch().map(drop) {
+                break ended;
+            }
+        };
+        let Ended::Poisoned(poisoned) = ended else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(poisoned.reason, 7);
+        poisoner.join().unwrap();
+        assert!(ring.is_closed());
+    });
+}
+
 /// The first poison stays, and whoever acts after having heard of it finds what led to it.
 #[test]
 fn the_first_poison_stays() {
