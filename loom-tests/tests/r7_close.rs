@@ -5,7 +5,7 @@
 
 use annulus_loom_tests::{builder, drain, model, publish, ring, take, thread};
 use annulus_ring::Producers::{Many, One};
-use annulus_ring::{ClaimError, Ended, Producer};
+use annulus_ring::{ClaimError, Ended, Producer, Producers};
 
 /// A stage behind another hears of the close after the last event, as the other does.
 #[test]
@@ -205,6 +205,69 @@ fn a_poison_is_not_taken_for_a_close() {
         assert_eq!(poisoned.reason, 7);
         poisoner.join().unwrap();
         assert!(ring.is_closed());
+    });
+}
+
+/// Producers with room before them hear of a poison at their next claim, also if it is the second.
+fn a_poison_stops_who_has_room(producers: Producers) {
+    let ring = builder(4, producers).members(2).build(|| 0).unwrap();
+    let mut publish: Box<dyn FnMut(u64) -> Result<u64, ClaimError>> = match producers {
+        One => {
+            let mut producer = ring.producer().unwrap();
+            Box::new(move |value| producer.publish(|slot| *slot = value))
+        }
+        Many => {
+            let mut producer = ring.shared_producer().unwrap();
+            Box::new(move |value| producer.publish(|slot| *slot = value))
+        }
+        other => unreachable!("{other:?}"),
+    };
+    let other = thread::spawn({
+        let ring = ring.clone();
+        move || ring.poison(7)
+    });
+    _ = publish(0);
+    // There may be a poison already: then this one is not the first, and stops it all the same.
+    ring.poison(7);
+    let cause = publish(1).unwrap_err();
+    assert!(matches!(cause, ClaimError::Poisoned(_)), "{cause:?}");
+    other.join().unwrap();
+}
+
+#[test]
+fn a_poison_stops_the_only_producer() {
+    model("r7 a_poison_stops_the_only_producer", || {
+        a_poison_stops_who_has_room(One);
+    });
+}
+
+#[test]
+fn a_poison_stops_one_of_many() {
+    model("r7 a_poison_stops_one_of_many", || {
+        a_poison_stops_who_has_room(Many);
+    });
+}
+
+/// Who claims while the ring is poisoned goes on or hears of the poison, and not of a close.
+#[test]
+fn claims_meet_a_poison() {
+    model("r7 claims_meet_a_poison", || {
+        let ring = builder(4, Many).members(2).build(|| 0).unwrap();
+        let mut producer = ring.shared_producer().unwrap();
+        let poisoner = thread::spawn({
+            let ring = ring.clone();
+            move || ring.poison(7)
+        });
+        for value in 0..2 {
+            if let Err(rejected) = producer.publish_value(value) {
+                assert!(
+                    matches!(rejected.cause, ClaimError::Poisoned(_)),
+                    "{rejected:?}"
+                );
+            }
+        }
+        poisoner.join().unwrap();
+        assert!(!ring.is_closed());
     });
 }
 

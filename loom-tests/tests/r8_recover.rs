@@ -15,7 +15,7 @@ use std::sync::Arc;
 use annulus_loom_tests::{model, publish, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
-    Consumer, Ended, OnDeath, Producer, Producers, Ring, SharedProducer, Start, Step,
+    ClaimError, Consumer, Ended, OnDeath, Producer, Producers, Ring, SharedProducer, Start, Step,
 };
 use common::{Deaths, Mortal};
 
@@ -455,6 +455,41 @@ fn a_close_is_done_for_the_dead_producer_without_stamps() {
             the_only_producer_dies_before_it_closes(&ring_apart(2, One), Step::Write, &[]);
         },
     );
+}
+
+/// Who poisons a ring of many producers dies before it has stopped them: whoever recovers does it.
+#[test]
+fn a_poison_is_finished_for_the_dead() {
+    model("r8 a_poison_is_finished_for_the_dead", || {
+        let ring = ring(4, Many);
+        let mut producer = ring.shared_producer().unwrap();
+        let consumer = ring.consumer("c").join().unwrap();
+        let mortal = Mortal::new(consumer.row());
+        let deaths = Deaths(vec![Arc::clone(&mortal)]);
+        let until_over = mortal.until_over();
+        let dying = thread::spawn({
+            let mortal = Arc::clone(&mortal);
+            move || {
+                mortal.stops_at(Step::Stop, 0);
+                consumer.poison(7);
+                consumer
+            }
+        });
+        let writer = thread::spawn(move || {
+            for _ in 0..2 {
+                _ = producer.publish(|_| ()); // Nothing says when it hears of it.
+            }
+            producer
+        });
+        mortal.wait_for_death();
+        ring.recover(&deaths);
+        let mut producer = writer.join().unwrap();
+        let cause = producer.publish(|_| ()).unwrap_err();
+        assert!(matches!(cause, ClaimError::Poisoned(_)), "{cause:?}");
+        assert!(!ring.is_closed());
+        drop(until_over);
+        dying.join().unwrap();
+    });
 }
 
 /// A ring is closed while a claim is made that is never published.

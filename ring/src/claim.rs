@@ -30,16 +30,12 @@ pub(crate) struct Claimer<T> {
     claimed: Sequence,
     /// The gate as last seen: no claim of this producer ends above it.
     gate: Sequence,
-    /// How far it claims without another look at the gate.
-    limit: Sequence,
     /// The consumers that gate.
     gating: Rows,
     /// How many joins had been counted when it last looked which those are; none is so many.
     version: u64,
     /// The consumer that makes the limit, if one does.
     held_up_by: Option<usize>,
-    /// One producer: whether it tells observers how far it may write.
-    observed: bool,
     /// One producer: a publication that ends here or above takes the next lines.
     take_lines_at: Sequence,
     /// One producer: a publication that ends here or above has more to do.
@@ -64,49 +60,40 @@ impl<T> Claimer<T> {
             next: 0,
             claimed: 0,
             gate: 0,
-            limit: 0,
             gating: Rows::default(),
             version: u64::MAX,
             held_up_by: None,
             // Lines that observers may read are not touched before they are announced.
             take_lines_at: if observable { Sequence::MAX } else { 0 },
             more_to_do_at: 0,
-            // Many tell of each claim anyway.
-            observed: observable && producers == Producers::One,
         }
     }
 
     /// The same for who succeeds a dead producer that had published up to `next`.
     pub(crate) fn starting_at(mut self, next: Sequence) -> Self {
         self.next = next;
-        if self.observed {
-            // What the dead one has announced is not taken back.
-            self.limit = self.memory.header().claimed.observe().sequence();
-            self.gate = self.limit;
-            // The dead one's fence is not this thread's.
-            Claimed::before_writing();
-        }
+        // It goes on below the limit of the dead one, whose fence is not this thread's.
+        Claimed::before_writing();
         self
     }
 
     /// Claims `n` sequences and returns the first.
     #[inline]
     pub(crate) fn claim(&mut self, n: usize, patience: Patience) -> Result<Sequence, ClaimError> {
-        if self.memory.header().status.signal().is_quiet()
-            && let Ok(lo) = self.claim_below_limit(n)
-        {
-            return Ok(lo);
+        match self.claim_below_limit(n) {
+            Ok(lo) => Ok(lo),
+            Err(_) => self.claim_at_the_gate(n, patience),
         }
-        self.claim_at_the_gate(n, patience)
     }
 
-    /// Claims `n` sequences if the limit allows it, or returns where they would start.
+    /// Claims `n` sequences if that takes no look at the gate and nothing stops it, or returns where they
+    /// would start.
     #[inline(always)] // With one producer this is a handful of instructions.
     fn claim_below_limit(&mut self, n: usize) -> Result<Sequence, Sequence> {
         match self.producers {
             Producers::One => {
                 let lo = self.next;
-                if self.room(lo) >= n as u64 {
+                if self.memory.header().claimed.observe().leaves_room(lo, n) {
                     Ok(lo)
                 } else {
                     Err(lo)
@@ -122,12 +109,12 @@ impl<T> Claimer<T> {
         let claimed = &self.memory.header().claimed;
         let intent = &self.memory.row(self.row).hot.intent;
         let mut end = claimed.observe();
-        if n == 0 {
+        if n == 0 && !end.is_stopped() {
             return Ok(end.sequence()); // No claim, so no intent: it would stand for somebody else's.
         }
         // INVARIANT R1: `[lo, hi)` goes to whoever moves `claimed` from `lo`; only one can. Each time
         // round the gate is checked again, with the new `lo`.
-        while !end.is_closed() && self.room(end.sequence()) >= n as u64 {
+        while !end.is_stopped() && self.room(end.sequence()) >= n as u64 {
             let lo = end.sequence();
             let hi = lo + n as u64;
             intent.announce(lo);
@@ -147,11 +134,11 @@ impl<T> Claimer<T> {
         Err(end.sequence())
     }
 
-    /// How many sequences from `lo` on may be claimed without another look at the gate. Others may have
-    /// claimed on the ground of a newer look.
+    /// How many sequences from `lo` on the gate allowed when last seen. Others may have claimed on the
+    /// ground of a newer look.
     #[inline]
     fn room(&self, lo: Sequence) -> u64 {
-        self.limit.saturating_sub(lo)
+        self.gate.saturating_sub(lo)
     }
 
     #[cold]
@@ -170,7 +157,9 @@ impl<T> Claimer<T> {
             self.heed_signals()?;
             let front = self.front();
             self.look_at_the_gate();
-            self.raise_limit(n);
+            if self.producers == Producers::One {
+                self.raise_limit(n);
+            }
             match self.claim_below_limit(n) {
                 Ok(lo) => return Ok(lo),
                 // Others have claimed meanwhile: what is free now is not known. Look again.
@@ -188,6 +177,8 @@ impl<T> Claimer<T> {
     /// Fails if the ring is closed or poisoned; the only producer closes it if it was asked to.
     fn heed_signals(&self) -> Result<(), ClaimError> {
         let header = self.memory.header();
+        // Read first: who is stopped by a poison sees it, and does not take it for a close.
+        let stopped = header.claimed.observe().is_stopped();
         let signal = header.status.signal();
         if let Some(poisoned) = signal.poisoned() {
             return Err(ClaimError::Poisoned(poisoned));
@@ -201,7 +192,7 @@ impl<T> Claimer<T> {
                 }
                 signal.asks_to_close() || signal.is_closed()
             }
-            Producers::Many => header.claimed.observe().is_closed(),
+            Producers::Many => stopped,
         };
         if closed {
             return Err(ClaimError::Closed);
@@ -222,7 +213,7 @@ impl<T> Claimer<T> {
         if present < required {
             return ClaimError::TooFewConsumers { required, present };
         }
-        let free = self.gate.saturating_sub(lo) as usize;
+        let free = self.room(lo) as usize;
         ClaimError::Full { free }
     }
 
@@ -243,7 +234,7 @@ impl<T> Claimer<T> {
             let front = self.front();
             self.look_at_the_gate();
             if self.front() == front {
-                return Ok(self.gate.saturating_sub(front) as usize);
+                return Ok(self.room(front) as usize);
             }
         }
     }
@@ -256,16 +247,20 @@ impl<T> Claimer<T> {
         }
     }
 
-    /// Lets claims go up to the gate. One producer of a ring that is observed tells first what it may write,
-    /// and so goes some way only: what is announced is lost to observers.
-    fn raise_limit(&mut self, n: usize) {
-        if self.observed {
-            let some_way = (self.memory.capacity() / 16).max(n as u64);
-            let announced = (self.next + some_way).min(self.gate).max(self.limit);
-            self.memory.header().claimed.announce(announced);
-            self.limit = announced;
+    /// One producer: lets claims go up to the gate, unless they are stopped. If the ring is observed it goes
+    /// some way only: what it may write is lost to observers.
+    fn raise_limit(&self, n: usize) {
+        let claimed = &self.memory.header().claimed;
+        let old = claimed.observe().sequence();
+        let some_way = if self.memory.region().observable {
+            (self.memory.capacity() / 16).max(n as u64)
         } else {
-            self.limit = self.gate;
+            self.memory.capacity()
+        };
+        let limit = (self.next + some_way).min(self.gate).max(old);
+        // If it fails, it is stopped, and so is the claim.
+        if claimed.advance(old, limit).is_ok() {
+            Claimed::before_writing();
         }
     }
 

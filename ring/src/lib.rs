@@ -88,7 +88,7 @@
 //! | batch, boundary | what one claim published; a sequence at which a batch starts |
 //! | stamp | the word in the first slot of a batch: published, and where the batch ends |
 //! | published | with one producer, the end of what is published; a cursor |
-//! | claimed | with many, the end of what is claimed; its top bit says closed |
+//! | claimed | with many, the end of what is claimed; with one, how far it claims without a look at the gate; its top bit stops claims |
 //! | floor | with many, a boundary below which everything is published; the gate of a ring that nobody reads |
 //! | intent | where the latest claim of one of many producers starts, stored before it is made |
 //! | position | of a consumer, the next sequence that it has not released |
@@ -134,7 +134,7 @@
 //! |---|---|---|
 //! | publish | a stamp, after the events of its batch | who reads the stamp at its boundary |
 //! | front | `published`, after stamp and events | a consumer with a backlog, or at the close |
-//! | claim | `claimed`, after the intent | the next claim; who looks for what is claimed |
+//! | claim | `claimed`, after the intent; its top bit, after a close or poison | the next claim; who looks for what is claimed |
 //! | intent | an intent, after the stamp of the claim before | who looks where a producer is |
 //! | position | a position, after reading what lies below; its leaving, after the floor | the gate of producers; later stages |
 //! | floor | the floor, after what is below has been written and read | the gate of producers that nobody reads |

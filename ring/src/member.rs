@@ -331,7 +331,6 @@ impl Signal {
     const POISONER: u32 = 8;
     const REASON: u32 = 32;
 
-    #[inline]
     pub(crate) fn is_quiet(self) -> bool {
         self.0 == 0
     }

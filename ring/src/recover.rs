@@ -148,8 +148,15 @@ impl<T> Ring<T> {
             recovered.freed.push(row);
             roster.tell(&Presence::Left { kind, name });
         }
+        // Read first: if a poison has stopped them, it shows.
+        let stopped = region.header.claimed.observe().is_stopped();
+        let signal = region.header.status.signal();
+        if !signal.is_quiet() {
+            // Who said so may have died before it stopped the producers.
+            region.header.claimed.stop();
+        }
         if region.producers == Producers::Many {
-            if region.header.claimed.observe().is_closed() {
+            if stopped && signal.poisoned().is_none() {
                 // Who closed it may have died before it said so.
                 region.header.status.close();
             }

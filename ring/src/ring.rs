@@ -12,6 +12,7 @@ use crate::producer::{Producer, SharedProducer};
 use crate::region::{Memory, Region};
 use crate::roster::{Presence, ProducerError, Roster};
 use crate::snapshot::Snapshot;
+use crate::step::{Step, reach};
 use crate::sync::SharedByAll;
 use crate::wait::Wait;
 
@@ -218,7 +219,10 @@ impl<T> fmt::Debug for Ring<T> {
 /// Poisons a ring on behalf of the member in this row, or of nobody.
 pub(crate) fn poison<T>(memory: &Memory<T>, row: Option<usize>, reason: u32) {
     let status = &memory.header().status;
-    if status.poison(row, reason) {
+    let first = status.poison(row, reason);
+    reach(Step::Stop);
+    memory.header().claimed.stop();
+    if first {
         memory.region().wake_all();
         if let Some(poisoned) = status.signal().poisoned() {
             Roster::lock(memory.region()).tell(&Presence::Poisoned(poisoned));

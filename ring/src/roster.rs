@@ -366,7 +366,10 @@ impl<'r, T> Roster<'r, T> {
     /// Closes the ring, or asks its only producer to: nobody else knows when that has published its last.
     pub(crate) fn close(&self) {
         if self.region.producers == Producers::One && self.count(Use::Producer) > 0 {
-            self.region.header.status.ask_to_close();
+            let header = &self.region.header;
+            header.status.ask_to_close();
+            reach(Step::Stop);
+            header.claimed.stop();
         } else {
             self.close_for_good();
         }
@@ -374,10 +377,8 @@ impl<'r, T> Roster<'r, T> {
 
     fn close_for_good(&self) {
         let header = &self.region.header;
-        if self.region.producers == Producers::Many {
-            // INVARIANT R7: from here on no claim succeeds, so the end of what is claimed is final.
-            header.claimed.close();
-        }
+        // INVARIANT R7: from here on no claim succeeds, so the end of what is claimed is final.
+        header.claimed.stop();
         // INVARIANT R7: one producer is gone or has none to come; many have no more claims.
         header.status.close();
     }

@@ -8,9 +8,11 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// million events a second, 2⁶³ of them last for 292 years.
 pub type Sequence = u64;
 
-/// The end of what has been claimed; used with many producers, contended by them.
+/// With many producers the end of what has been claimed, contended by them; with one, how far it claims
+/// without another look at the gate.
 ///
-/// Its top bit says that the ring is closed: no claim succeeds any more, and the end is final.
+/// Its top bit stops them: no claim succeeds any more, because the ring is closed, is to be closed, or is
+/// poisoned. So that is found at no cost by who claims.
 pub(crate) struct Claimed(AtomicU64);
 
 /// What is claimed, at some moment.
@@ -18,16 +20,24 @@ pub(crate) struct Claimed(AtomicU64);
 pub(crate) struct ClaimedEnd(u64);
 
 impl ClaimedEnd {
-    const CLOSED: u64 = 1 << 63;
+    const STOPPED: u64 = 1 << 63;
 
     #[inline]
     pub(crate) fn sequence(self) -> Sequence {
-        self.0 & !Self::CLOSED
+        self.0 & !Self::STOPPED
     }
 
     #[inline]
-    pub(crate) fn is_closed(self) -> bool {
-        self.0 & Self::CLOSED != 0
+    pub(crate) fn is_stopped(self) -> bool {
+        self.0 & Self::STOPPED != 0
+    }
+
+    /// Whether `n` sequences lie between `lo`, which is not above the end, and this end, and claims are
+    /// not stopped.
+    #[inline]
+    pub(crate) fn leaves_room(self, lo: Sequence, n: usize) -> bool {
+        let room = self.0.wrapping_sub(lo) as i64; // Negative if the top bit is set.
+        room >= 0 && room as u64 >= n as u64
     }
 }
 
@@ -38,16 +48,9 @@ impl Claimed {
 
     #[inline]
     pub(crate) fn observe(&self) -> ClaimedEnd {
-        // ORDER(claim): with `advance` and `close`; whoever sees a claim also sees the intent that
-        // was stored before it.
+        // ORDER(claim): with `advance` and `stop`; whoever sees a claim also sees the intent that was
+        // stored before it, and whoever is stopped also sees why.
         ClaimedEnd(self.0.load(Ordering::Acquire))
-    }
-
-    /// One producer of a ring that is observed: it may write up to `hi` from now on.
-    pub(crate) fn announce(&self, hi: Sequence) {
-        // RELAXED: the fence that follows orders it before the writes.
-        self.0.store(hi, Ordering::Relaxed);
-        Self::before_writing();
     }
 
     /// Stands between a claim and the first write of what it covers.
@@ -65,13 +68,13 @@ impl Claimed {
     }
 
     /// Makes every claim fail from now on.
-    pub(crate) fn close(&self) {
-        // ORDER(claim): takes over every claim made before, and hands it to whoever sees the close.
-        self.0.fetch_or(ClaimedEnd::CLOSED, Ordering::AcqRel);
+    pub(crate) fn stop(&self) {
+        // ORDER(claim): takes over every claim made before, and hands it to whoever is stopped.
+        self.0.fetch_or(ClaimedEnd::STOPPED, Ordering::AcqRel);
     }
 
-    /// Claims `[lo, hi)` if `lo` is still the end of what has been claimed and the ring is not closed,
-    /// or returns what is claimed.
+    /// Moves the end from `lo` to `hi`, which claims `[lo, hi)`, or lets one producer do so, if it is still
+    /// at `lo` and claims are not stopped; else returns where it is.
     #[inline]
     pub(crate) fn advance(&self, lo: Sequence, hi: Sequence) -> Result<(), ClaimedEnd> {
         // ORDER(claim): Release hands the intent, stored before, to whoever sees this claim.

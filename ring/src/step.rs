@@ -42,6 +42,8 @@ pub enum Step {
     Park,
     /// Somebody has cleared the flag of sleepers, and raises the epoch next.
     Wake,
+    /// Somebody has poisoned the ring or asked to close it, and stops its producers next.
+    Stop,
     /// Whoever recovers releases the gate of a dead consumer next.
     Evict,
     /// Whoever recovers gives up one sequence of a dead producer next.
@@ -51,7 +53,7 @@ pub enum Step {
 #[cfg(any(loom, failpoints))]
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Intent,
         Self::Exchange,
         Self::Write,
@@ -66,6 +68,7 @@ impl Step {
         Self::Leave,
         Self::Park,
         Self::Wake,
+        Self::Stop,
         Self::Evict,
         Self::Abandon,
     ];
