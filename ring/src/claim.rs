@@ -319,7 +319,7 @@ impl<T> Claimer<T> {
     pub(crate) fn publish(&mut self, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
         reach(Step::Write);
-        if lo < hi {
+        if lo != hi {
             // INVARIANT R3: the events are written, and one store shows all of them: this one, or
             // that of `published` if there are no stamps.
             if let Some(stamp) = self.memory.stamp(lo) {
@@ -368,6 +368,7 @@ impl<T> Claimer<T> {
     }
 
     /// Gives the claim `[lo, hi)` up: one producer has told nobody of it, many step over it.
+    #[cold]
     pub(crate) fn abandon(&mut self, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
         if self.producers == Producers::Many && lo < hi {

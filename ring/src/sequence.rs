@@ -37,7 +37,8 @@ impl ClaimedEnd {
     #[inline]
     pub(crate) fn leaves_room(self, lo: Sequence, n: usize) -> bool {
         let room = self.0.wrapping_sub(lo) as i64; // Negative if the top bit is set.
-        room >= 0 && room as u64 >= n as u64
+        let n = n as i64; // Negative if it is absurd.
+        n >= 0 && room >= n
     }
 }
 

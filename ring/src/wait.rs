@@ -87,6 +87,7 @@ impl EventCount {
     }
 
     #[cold]
+    #[inline(never)] // It would be in the way of whoever publishes.
     fn wake_sleepers(&self) {
         // RELAXED: W4; the epoch, raised next, passes it on.
         self.asleep.store(0, Ordering::Relaxed);
@@ -228,7 +229,7 @@ impl Waiter {
     }
 
     fn is_to_park(&self) -> bool {
-        self.wait == Wait::Park && self.pauses >= Self::SPINS_BEFORE_YIELDING
+        self.wait == Wait::Park && (Self::SPINS_BEFORE_YIELDING..).contains(&self.pauses)
     }
 
     fn pause_awake(&mut self) {

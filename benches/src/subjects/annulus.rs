@@ -1,7 +1,8 @@
-//! Our own ring, in each of its layouts.
+//! Our own ring, in each of its layouts, polling or sleeping.
 
 use std::ops::Range;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use annulus_ring::{
     Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer, Wait,
@@ -12,25 +13,87 @@ use crate::cores::Cores;
 use crate::link::{Event, Link, Plan, Sender, read_by};
 use crate::scenario::{Effort, Sample, Scenario};
 
-/// A layout: what it is called, and how a ring gets it.
-type Configuration = (&'static str, fn(RingBuilder) -> RingBuilder);
-
-const LAYOUTS: [Configuration; 2] = [
-    ("annulus", |ring| ring),
-    ("annulus-apart", |ring| ring.layout(Layout::Apart)),
-];
-
-/// The ring in each layout.
+/// The ring in each layout, with each way to wait.
 #[must_use]
 pub fn subjects() -> Vec<Box<dyn Subject>> {
-    LAYOUTS.map(|layout| Box::new(Annulus(layout)) as _).into()
+    let subject = |name, layout, sleeps| {
+        let configuration = Configuration { layout, sleeps };
+        Box::new(Annulus {
+            name,
+            configuration,
+        }) as _
+    };
+    vec![
+        subject("annulus", Layout::Beside, false),
+        subject("annulus-apart", Layout::Apart, false),
+        subject("annulus-sleep", Layout::Beside, true),
+        subject("annulus-apart-sleep", Layout::Apart, true),
+    ]
 }
 
-struct Annulus(Configuration);
+#[derive(Clone, Copy)]
+struct Configuration {
+    layout: Layout,
+    /// Whether the consumer sleeps between polls, and producers yield, as with `disruptor-managed-sleep`;
+    /// where a delay does no harm.
+    sleeps: bool,
+}
+
+impl Configuration {
+    fn builder(self, plan: &Plan, producers: Producers) -> RingBuilder {
+        Ring::builder(plan.capacity)
+            .layout(self.layout)
+            .producers(producers)
+    }
+
+    fn reader_wait(self, plan: &Plan) -> Wait {
+        if self.sleeps {
+            Wait::Phased {
+                spins: 0,
+                yields: 0,
+                sleep: Duration::from_micros(1), // The system makes it 50 µs or more.
+            }
+        } else {
+            polling(plan)
+        }
+    }
+
+    fn producer_wait(self, plan: &Plan) -> Wait {
+        if self.sleeps {
+            Wait::Yield
+        } else {
+            polling(plan)
+        }
+    }
+
+    fn start_reader<E: Event, H: FnMut(&E) + Send + 'static>(
+        self,
+        ring: &Ring<E>,
+        plan: &Plan,
+        handler: H,
+    ) -> Option<JoinHandle<()>> {
+        let builder = ring.consumer("reader").wait(self.reader_wait(plan));
+        let consumer = builder.join().unwrap();
+        read_by(plan, move || read(consumer, handler))
+    }
+}
+
+fn polling(plan: &Plan) -> Wait {
+    if plan.crowded {
+        Wait::Yield
+    } else {
+        Wait::Spin
+    }
+}
+
+struct Annulus {
+    name: &'static str,
+    configuration: Configuration,
+}
 
 impl Subject for Annulus {
     fn name(&self) -> &'static str {
-        self.0.0
+        self.name
     }
 
     fn kind(&self) -> Kind {
@@ -38,20 +101,23 @@ impl Subject for Annulus {
     }
 
     fn measure(&self, scenario: &Scenario, effort: Effort, cores: Cores) -> Option<Sample> {
+        if self.configuration.sleeps && scenario.is_round_trip() {
+            return None;
+        }
         let plan = scenario.plan(cores);
         Some(if plan.shared {
-            scenario.measure(&Many(self.0.1), &plan, effort)
+            scenario.measure(&Many(self.configuration), &plan, effort)
         } else {
-            scenario.measure(&One(self.0.1), &plan, effort)
+            scenario.measure(&One(self.configuration), &plan, effort)
         })
     }
 }
 
 /// The path of the only producer.
-struct One(fn(RingBuilder) -> RingBuilder);
+struct One(Configuration);
 
 /// The path of many producers.
-struct Many(fn(RingBuilder) -> RingBuilder);
+struct Many(Configuration);
 
 impl Link for One {
     type Sender<E: Event> = Producer<E>;
@@ -61,10 +127,11 @@ impl Link for One {
         plan: &Plan,
         handler: H,
     ) -> (Vec<Producer<E>>, Option<JoinHandle<()>>) {
-        let builder = Ring::builder(plan.capacity).producers(Producers::One);
-        let ring = (self.0)(builder).build(E::default).unwrap();
-        let reader = start_reader(&ring, plan, handler);
-        let producer = ring.producer().unwrap().with_wait(wait(plan)).unwrap();
+        let builder = self.0.builder(plan, Producers::One);
+        let ring = builder.build(E::default).unwrap();
+        let reader = self.0.start_reader(&ring, plan, handler);
+        let producer = ring.producer().unwrap();
+        let producer = producer.with_wait(self.0.producer_wait(plan)).unwrap();
         (vec![producer], reader)
     }
 }
@@ -77,32 +144,15 @@ impl Link for Many {
         plan: &Plan,
         handler: H,
     ) -> (Vec<SharedProducer<E>>, Option<JoinHandle<()>>) {
-        let builder = Ring::builder(plan.capacity).producers(Producers::Many);
-        let ring = (self.0)(builder).build(E::default).unwrap();
-        let reader = start_reader(&ring, plan, handler);
+        let builder = self.0.builder(plan, Producers::Many);
+        let ring = builder.build(E::default).unwrap();
+        let reader = self.0.start_reader(&ring, plan, handler);
         let producer = || {
             let producer = ring.shared_producer().unwrap();
-            producer.with_wait(wait(plan)).unwrap()
+            producer.with_wait(self.0.producer_wait(plan)).unwrap()
         };
         ((0..plan.producers).map(|_| producer()).collect(), reader)
     }
-}
-
-fn wait(plan: &Plan) -> Wait {
-    if plan.crowded {
-        Wait::Yield
-    } else {
-        Wait::Spin
-    }
-}
-
-fn start_reader<E: Event, H: FnMut(&E) + Send + 'static>(
-    ring: &Ring<E>,
-    plan: &Plan,
-    handler: H,
-) -> Option<JoinHandle<()>> {
-    let consumer = ring.consumer("reader").wait(wait(plan)).join().unwrap();
-    read_by(plan, move || read(consumer, handler))
 }
 
 fn read<E: Event>(mut consumer: Consumer<E>, mut handler: impl FnMut(&E)) {
