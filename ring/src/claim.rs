@@ -77,10 +77,24 @@ impl<T> Claimer<T> {
         self
     }
 
-    /// Claims `n` sequences and returns the first.
+    /// Whose it is, one's or many's; it does not change.
+    ///
+    /// [`claim`](Self::claim) and [`publish`](Self::publish) are told, so that their caller can find out
+    /// once, and the compiler makes a straight line of what one producer does.
     #[inline]
-    pub(crate) fn claim(&mut self, n: usize, patience: Patience) -> Result<Sequence, ClaimError> {
-        match self.claim_below_limit(n) {
+    pub(crate) fn producers(&self) -> Producers {
+        self.producers
+    }
+
+    /// Claims `n` sequences and returns the first.
+    #[inline(always)] // For the reason given above.
+    pub(crate) fn claim(
+        &mut self,
+        producers: Producers,
+        n: usize,
+        patience: Patience,
+    ) -> Result<Sequence, ClaimError> {
+        match self.claim_below_limit(producers, n) {
             Ok(lo) => Ok(lo),
             Err(_) => self.claim_at_the_gate(n, patience),
         }
@@ -89,8 +103,8 @@ impl<T> Claimer<T> {
     /// Claims `n` sequences if that takes no look at the gate and nothing stops it, or returns where they
     /// would start.
     #[inline(always)] // With one producer this is a handful of instructions.
-    fn claim_below_limit(&mut self, n: usize) -> Result<Sequence, Sequence> {
-        match self.producers {
+    fn claim_below_limit(&mut self, producers: Producers, n: usize) -> Result<Sequence, Sequence> {
+        match producers {
             Producers::One => {
                 let lo = self.next;
                 if self.memory.header().claimed.observe().leaves_room(lo, n) {
@@ -103,7 +117,7 @@ impl<T> Claimer<T> {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn claim_by_exchange(&mut self, n: usize) -> Result<Sequence, Sequence> {
         self.skip_leaked_claim();
         let claimed = &self.memory.header().claimed;
@@ -160,7 +174,7 @@ impl<T> Claimer<T> {
             if self.producers == Producers::One {
                 self.raise_limit(n);
             }
-            match self.claim_below_limit(n) {
+            match self.claim_below_limit(self.producers, n) {
                 Ok(lo) => return Ok(lo),
                 // Others have claimed meanwhile: what is free now is not known. Look again.
                 Err(now) if now != front => {}
@@ -315,8 +329,8 @@ impl<T> Claimer<T> {
     }
 
     /// Publishes the claim `[lo, hi)`, as a whole.
-    #[inline]
-    pub(crate) fn publish(&mut self, lo: Sequence, hi: Sequence) {
+    #[inline(always)] // As `claim`.
+    pub(crate) fn publish(&mut self, producers: Producers, lo: Sequence, hi: Sequence) {
         self.memory.written(lo, hi);
         reach(Step::Write);
         if lo != hi {
@@ -328,7 +342,7 @@ impl<T> Claimer<T> {
             }
         }
         self.next = hi;
-        match self.producers {
+        match producers {
             Producers::One => {
                 self.memory.header().published.publish(hi);
                 reach(Step::Publish);

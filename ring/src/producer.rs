@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::claim::{ClaimError, Claimer};
 use crate::region::Memory;
-use crate::ring::{Ring, poison};
+use crate::ring::{Producers, Ring, poison};
 use crate::roster::ProducerError;
 use crate::sequence::Sequence;
 use crate::wait::{Patience, Wait};
@@ -276,18 +276,52 @@ impl<T> Producer<T> {
         patience: Patience,
         write: impl FnOnce(&mut T),
     ) -> Result<Sequence, ClaimError> {
-        let mut claim = self.claim_many(1, patience)?;
-        write(&mut claim[0]);
-        Ok(claim.publish().start)
+        self.publish_one_with(patience, (), |slot, ()| write(slot))
+            .map_err(|rejected| rejected.cause)
     }
 
     #[inline]
     fn publish_one_value(&mut self, patience: Patience, value: T) -> Result<Sequence, Rejected<T>> {
-        let mut claim = match self.claim_many(1, patience) {
+        self.publish_one_with(patience, value, |slot, value| *slot = value)
+    }
+
+    /// Publishes one event made of `value`, or hands that back.
+    #[inline(always)] // Once it is known whose it is, what one producer does is a straight line.
+    fn publish_one_with<V>(
+        &mut self,
+        patience: Patience,
+        value: V,
+        write: impl FnOnce(&mut T, V),
+    ) -> Result<Sequence, Rejected<V>> {
+        match self.claimer.producers() {
+            Producers::One => self.publish_one_of(Producers::One, patience, value, write),
+            Producers::Many => self.publish_one_of_many(patience, value, write),
+        }
+    }
+
+    #[inline(never)] // It would be in the way of one producer.
+    fn publish_one_of_many<V>(
+        &mut self,
+        patience: Patience,
+        value: V,
+        write: impl FnOnce(&mut T, V),
+    ) -> Result<Sequence, Rejected<V>> {
+        self.publish_one_of(Producers::Many, patience, value, write)
+    }
+
+    #[inline(always)] // As `publish_one_with`.
+    fn publish_one_of<V>(
+        &mut self,
+        producers: Producers,
+        patience: Patience,
+        value: V,
+        write: impl FnOnce(&mut T, V),
+    ) -> Result<Sequence, Rejected<V>> {
+        let mut claim = match self.claim_of(producers, 1, patience) {
             Ok(claim) => claim,
             Err(cause) => return Err(Rejected { value, cause }),
         };
-        claim[0] = value;
+        write(&mut claim[0], value);
         Ok(claim.publish().start)
     }
 
@@ -305,8 +339,19 @@ impl<T> Producer<T> {
 
     #[inline]
     fn claim_many(&mut self, n: usize, patience: Patience) -> Result<Claim<'_, T>, ClaimError> {
-        let lo = self.claimer.claim(n, patience)?;
+        self.claim_of(self.claimer.producers(), n, patience)
+    }
+
+    #[inline(always)] // As `publish_one_with`.
+    fn claim_of(
+        &mut self,
+        producers: Producers,
+        n: usize,
+        patience: Patience,
+    ) -> Result<Claim<'_, T>, ClaimError> {
+        let lo = self.claimer.claim(producers, n, patience)?;
         Ok(Claim {
+            producers,
             lo,
             hi: lo + n as u64,
             claimer: &mut self.claimer,
@@ -385,6 +430,7 @@ impl<T> fmt::Debug for SharedProducer<T> {
 #[must_use = "a claim that is dropped publishes nothing"]
 pub struct Claim<'p, T> {
     claimer: &'p mut Claimer<T>,
+    producers: Producers,
     lo: Sequence,
     hi: Sequence,
 }
@@ -394,7 +440,7 @@ impl<T> Claim<'_, T> {
     #[inline]
     pub fn publish(mut self) -> Range<Sequence> {
         let published = self.sequences();
-        self.claimer.publish(self.lo, self.hi);
+        self.claimer.publish(self.producers, self.lo, self.hi);
         self.lo = self.hi; // What is left for the drop to give up: nothing.
         published
     }
