@@ -64,18 +64,19 @@ impl Snapshot {
         let header = memory.header();
         let roster = Roster::lock(memory.region());
         let signal = header.status.signal();
-        // Positions are read before the front, which they never pass: no lag comes out negative.
         let mut members: Vec<Member> = roster
             .members()
             .map(|(row, kind, name)| Member::of(memory, row, kind, name))
             .collect();
-        let published = match memory.region().producers {
+        let front = match memory.region().producers {
             Producers::One => header.published.observe(),
             Producers::Many => published_front(memory),
         };
+        // A consumer never passes the front, but may know more of it: it can come by stamps, past a cursor.
+        let positions = members.iter().filter_map(Member::released);
+        let published = positions.fold(front, Sequence::max);
         for member in &mut members {
-            // A producer that has not claimed yet and a consumer that is just leaving have no
-            // position; what is found of the front may lie behind one that moves.
+            // A producer that has not claimed yet and a consumer that is just leaving have no position.
             member.position = member.position.min(published);
             if member.kind != MemberKind::Producer {
                 member.lag = published - member.position;
@@ -96,6 +97,12 @@ impl Snapshot {
 }
 
 impl Member {
+    /// How far a consumer has got, unless it is just leaving.
+    fn released(&self) -> Option<Sequence> {
+        let is_at = self.kind != MemberKind::Producer && self.position != Sequence::MAX;
+        is_at.then_some(self.position)
+    }
+
     fn of<T>(memory: &Memory<T>, index: usize, kind: MemberKind, name: String) -> Self {
         let row = memory.row(index);
         let position = match kind {
