@@ -136,8 +136,9 @@ impl<T> ConsumerBuilder<T> {
     /// Goes on in the place of the consumer of this name, which has died and [held](OnDeath::Hold) its gate:
     /// where that has released, after what it came after.
     ///
-    /// What that one had read and not released comes again. How to wait and the batch limit are this
-    /// builder's; what to come after and where to start are not asked.
+    /// What that one had read and not released comes again, and what it had skipped stays counted. How to
+    /// wait and the batch limit are this builder's, and what its death does if the builder says it; what to
+    /// come after and where to start are not asked.
     ///
     /// # Errors
     /// [`JoinError::NoPredecessor`] if there is no such consumer, [`JoinError::NameTaken`] if it is not proven
@@ -174,7 +175,7 @@ impl<T> ConsumerBuilder<T> {
     }
 
     fn succeed_as(self, mutable: bool, liveness: &impl Liveness) -> Result<Consumer<T>, JoinError> {
-        self.check()?;
+        self.check(mutable)?;
         let roster = Roster::lock(self.memory.region());
         let Some(row) = roster.row_of(&self.name, mutable) else {
             return Err(JoinError::NoPredecessor { name: self.name });
@@ -191,14 +192,14 @@ impl<T> ConsumerBuilder<T> {
             // position. At a boundary the stamps tell; inside a batch the end is that of this batch.
             entry.known = entry.start;
         }
+        if self.on_death.is_some() {
+            roster.set_on_death(row, self.on_death);
+        }
         Ok(self.joined(roster, &entry))
     }
 
     fn join_as(self, mutable: bool) -> Result<Consumer<T>, JoinError> {
-        self.check()?;
-        if mutable && self.on_death == Some(OnDeath::Release) {
-            return Err(JoinError::ReleaseMutable { name: self.name });
-        }
+        self.check(mutable)?;
         let roster = Roster::lock(self.memory.region());
         let entry = roster.join_consumer(&Request {
             name: &self.name,
@@ -211,13 +212,16 @@ impl<T> ConsumerBuilder<T> {
     }
 
     /// What can be told without looking at the ring.
-    fn check(&self) -> Result<(), JoinError> {
+    fn check(&self, mutable: bool) -> Result<(), JoinError> {
         let name = || self.name.clone();
         if self.batch_limit == 0 {
             return Err(JoinError::BatchLimit { name: name() });
         }
         if self.wait == Wait::Park && !self.memory.region().parking {
             return Err(JoinError::NoParking { name: name() });
+        }
+        if mutable && self.on_death == Some(OnDeath::Release) {
+            return Err(JoinError::ReleaseMutable { name: name() });
         }
         Ok(())
     }

@@ -114,6 +114,37 @@ impl<T> Ring<T> {
         let mut recovered = Recovered::default();
         let memory = self.memory();
         let region = memory.region();
+        loop {
+            let freed = recovered.freed.len();
+            recovered.held.clear();
+            self.free_the_dead(liveness, &mut recovered);
+            // One that was held for another that is gone now is not held any more.
+            if recovered.held.is_empty() || recovered.freed.len() == freed {
+                break;
+            }
+        }
+        // Read first: if a poison has stopped them, it shows.
+        let stopped = region.header.claimed.observe().is_stopped();
+        let signal = region.header.status.signal();
+        if !signal.is_quiet() {
+            // Who said so may have died before it stopped the producers.
+            region.header.claimed.stop();
+        }
+        if region.producers == Producers::Many {
+            if stopped && signal.poisoned().is_none() {
+                // Who closed it may have died before it said so.
+                region.header.status.close();
+            }
+            recovered.abandoned = abandon_claims(memory, liveness);
+        }
+        region.wake_all();
+        recovered
+    }
+
+    /// Frees the rows of the dead, but for those whose gate is held.
+    fn free_the_dead(&self, liveness: &impl Liveness, recovered: &mut Recovered) {
+        let memory = self.memory();
+        let region = memory.region();
         for row in 0..region.rows.len() {
             let roster = Roster::lock(region);
             let usage = region.rows[row].record.usage();
@@ -148,22 +179,6 @@ impl<T> Ring<T> {
             recovered.freed.push(row);
             roster.tell(&Presence::Left { kind, name });
         }
-        // Read first: if a poison has stopped them, it shows.
-        let stopped = region.header.claimed.observe().is_stopped();
-        let signal = region.header.status.signal();
-        if !signal.is_quiet() {
-            // Who said so may have died before it stopped the producers.
-            region.header.claimed.stop();
-        }
-        if region.producers == Producers::Many {
-            if stopped && signal.poisoned().is_none() {
-                // Who closed it may have died before it said so.
-                region.header.status.close();
-            }
-            recovered.abandoned = abandon_claims(memory, liveness);
-        }
-        region.wake_all();
-        recovered
     }
 
     /// The successor of the only producer of a ring, which has died.

@@ -99,6 +99,9 @@ impl<'r, T> Roster<'r, T> {
         if signal.is_closed() || signal.asks_to_close() {
             return Err(ProducerError::Closed);
         }
+        if let Some(cause) = signal.poisoned() {
+            return Err(ProducerError::Poisoned(cause));
+        }
         if kind == Producers::One && self.count(Use::Producer) > 0 {
             return Err(ProducerError::Taken);
         }
@@ -346,6 +349,10 @@ impl<'r, T> Roster<'r, T> {
         })
     }
 
+    pub(crate) fn set_on_death(&self, row: usize, on_death: Option<OnDeath>) {
+        self.region.rows[row].record.set_on_death(on_death);
+    }
+
     /// Whether the gate of this consumer stays if it dies: if it says nothing else, when it changes events
     /// or others come after it.
     pub(crate) fn holds_when_dead(&self, row: usize) -> bool {
@@ -494,6 +501,8 @@ pub enum ProducerError {
     },
     /// The ring is closed, or its last producer is gone, which closes it.
     Closed,
+    /// The ring was poisoned: nobody can claim any more.
+    Poisoned(Poisoned),
     /// It is to park, and the ring was not built for that.
     NoParking,
 }
@@ -520,6 +529,7 @@ impl fmt::Display for ProducerError {
                 "the ring is closed, or its last producer was dropped, which closes it: join before \
                  that, or build another ring",
             ),
+            Self::Poisoned(poisoned) => write!(f, "a producer comes too late: {poisoned}"),
             Self::NoParking => no_parking(f, "a producer"),
         }
     }

@@ -169,6 +169,7 @@ impl Model {
         if self.is_closed || self.is_asked_to_close {
             why.push(ProducerError::Closed);
         }
+        why.extend(self.poisoned.map(ProducerError::Poisoned));
         if self.kind == Producers::One && !self.producers.is_empty() {
             why.push(ProducerError::Taken);
         }

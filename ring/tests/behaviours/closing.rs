@@ -383,6 +383,18 @@ fn the_row_of_a_poisoner_is_its_line_in_a_snapshot_up_to_the_last() {
 
 /// Nobody gets what was not delivered yet; who has a batch or a claim in its hands keeps it.
 #[test]
+fn nobody_joins_a_poisoned_ring() {
+    for kind in KINDS {
+        let ring = ring(4, kind);
+        ring.poison(7);
+        let heard = Feed::join(&ring).map(drop).unwrap_err();
+        assert!(matches!(heard, ProducerError::Poisoned(cause) if cause.reason == 7));
+        let heard = ring.consumer("reader").join().map(drop).unwrap_err();
+        assert!(matches!(heard, JoinError::Poisoned { cause, .. } if cause.reason == 7));
+    }
+}
+
+#[test]
 fn poison_ends_what_comes_next_and_not_what_is_in_hand() {
     for kind in KINDS {
         let ring = ring(4, kind);

@@ -118,6 +118,10 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             &["closed", "build another ring"],
         ),
         (
+            ProducerError::Poisoned(by_reader).into(),
+            &["a producer", "reason 42", "row 1"],
+        ),
+        (
             JoinError::BadName {
                 name: "x".repeat(99),
             }

@@ -550,12 +550,24 @@ fn d2_a_dead_consumer_is_held_if_it_is_to_be_or_others_depend_on_it() {
         let second = die_reading(second, 2);
         let dead = Dead(vec![kept, first, second]);
         // Whoever comes after nobody's predecessor is let go, and then so is the one before it.
-        let (_, freed, _) = recover(&ring, &dead);
-        assert!(freed.contains(&second));
-        let (_, freed, held) = recover(&ring, &dead);
-        assert!(!freed.contains(&kept) && held == [kept]);
+        assert_eq!(recover(&ring, &dead), (0, vec![second, first], vec![kept]));
         assert_eq!(names(&ring).len(), 2);
         publish(&mut feed, 8);
+    }
+}
+
+/// As its predecessor chose, or as it chooses itself.
+#[test]
+fn d2_what_the_death_of_a_successor_does() {
+    for (_, ring) in rings() {
+        let reader = ring.consumer("reader").on_death(OnDeath::Hold);
+        let dead = Dead(vec![die_reading(reader.join().unwrap(), 0)]);
+        let second = ring.consumer("reader").succeed(&dead).unwrap();
+        mem::forget(second);
+        assert_eq!(recover(&ring, &dead), (0, vec![], vec![0]));
+        let third = ring.consumer("reader").on_death(OnDeath::Release);
+        mem::forget(third.succeed(&dead).unwrap());
+        assert_eq!(recover(&ring, &dead), (0, vec![0], vec![]));
     }
 }
 
@@ -569,6 +581,9 @@ fn a_dead_stage_that_changes_events_is_held() {
         mem::forget(stage);
         assert_eq!(recover(&ring, &dead), (0, vec![], vec![0]));
         assert!(feed.try_publish(|_| ()).is_err());
+        let refused = ring.consumer("stage").on_death(OnDeath::Release);
+        let refused = refused.succeed_mut(&dead).map(drop);
+        assert!(matches!(refused, Err(JoinError::ReleaseMutable { .. })));
         let mut stage = ring.consumer("stage").succeed_mut(&dead).unwrap();
         assert_eq!(stage.row(), 0);
         for event in &mut stage.try_next_batch_mut().unwrap() {
