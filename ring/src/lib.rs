@@ -45,6 +45,9 @@
 //! * A thread that waits spins, yields, or sleeps for short times; in a ring built for
 //!   [parking](RingBuilder::parking) it can sleep until it is woken, and everybody looks whether to wake.
 //! * The only producer of a ring closes it. [`Ring::close`] asks it to; with many it closes by itself.
+//! * A [watcher](Ring::watch) that keeps a [`Ring`] keeps its memory.
+//! * Many producers that nobody else reads may have left events behind: a consumer that joins then holds
+//!   them from where the last one left until it first looks for events.
 //!
 //! # What a consumer can be
 //!

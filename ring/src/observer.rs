@@ -21,7 +21,9 @@
 //! This is a seqlock, and deviates from the language's memory model as all of them do: the words are read
 //! as relaxed atomics, and written as ordinary memory. So events must be valid whatever their bits are,
 //! and have no padding: that is [`Observable`]. Under loom, and in what runs under ThreadSanitizer, events
-//! are made of atomics instead.
+//! are made of atomics instead. A claim that is made on one thread and written on another has the producer's
+//! fence on the first only. The language promises no order then; machines do on which a write is seen by
+//! all others at once, as x86, ARMv8 and RISC-V.
 
 use std::error::Error;
 use std::fmt;
