@@ -447,6 +447,19 @@ fn walk_up_from_the_floor<T>(memory: &Memory<T>) -> Sequence {
 }
 
 /// Why nothing was claimed.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{ClaimError, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let book = ring.consumer("book").join()?;
+/// let mut feed = ring.producer()?;
+/// feed.publish_batch(7, |_| ())?;
+/// let error = feed.try_publish_batch(3, |_| ()).unwrap_err();
+/// assert_eq!(error, ClaimError::Full { free: 1 });
+/// assert!(error.to_string().starts_with("the ring is full"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimError {

@@ -17,6 +17,19 @@ use crate::stamp::Reading;
 use crate::wait::{EventCount, Patience, Wait, Waiter, let_batches_grow};
 
 /// What a consumer is to be like; made by [`Ring::consumer`](crate::Ring::consumer).
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Start};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut feed = ring.producer()?;
+/// let mut journal = ring.consumer("journal").join()?;
+/// feed.publish_batch(3, |slots| slots.zip(585..).for_each(|(slot, price)| *slot = price))?;
+/// let mut risk = ring.consumer("risk").after(["journal"]).start(Start::At(1)).join()?;
+/// drop(journal.next_batch()?);
+/// assert_eq!(risk.next_batch()?[0], 586);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a consumer joins by `join`"]
 pub struct ConsumerBuilder<T> {
     memory: Memory<T>,
@@ -43,12 +56,18 @@ impl<T> ConsumerBuilder<T> {
 
     /// Makes it a stage: it reads an event only after each of the consumers named has released it.
     /// They have to join before it does, so there are no cycles.
+    ///
+    /// # Examples
+    /// See [`ConsumerBuilder`].
     pub fn after<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.after.extend(names.into_iter().map(Into::into));
         self
     }
 
     /// Sets the first event that it is given; by default the next one.
+    ///
+    /// # Examples
+    /// See [`Start`].
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self
@@ -56,18 +75,50 @@ impl<T> ConsumerBuilder<T> {
 
     /// Sets what becomes of its gate if it dies, which only [`Ring::recover`](crate::Ring::recover) finds
     /// out. By default it is held if others come after it or it changes events, and released if not.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Liveness, OnDeath, Ring};
+    /// # struct AllDead;
+    /// # impl Liveness for AllDead {
+    /// #     type Proof = ();
+    /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
+    /// # }
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let screen = ring.consumer("screen").on_death(OnDeath::Release).join()?;
+    /// let journal = ring.consumer("journal").on_death(OnDeath::Hold).join()?;
+    /// let (freed, held) = (vec![screen.row()], vec![journal.row()]);
+    /// std::mem::forget((screen, journal)); // their threads end
+    /// let recovered = ring.recover(&AllDead);
+    /// assert_eq!((recovered.freed, recovered.held), (freed, held));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_death(mut self, on_death: OnDeath) -> Self {
         self.on_death = Some(on_death);
         self
     }
 
     /// Sets how it waits for events.
+    ///
+    /// # Examples
+    /// See [`Wait`].
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
         self
     }
 
     /// Sets the most events that it takes in a batch; by default as many as there are.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut book = ring.consumer("book").batch_limit(2).join()?;
+    /// ring.producer()?.publish_batch(5, |_| ())?;
+    /// let batch = book.next_batch()?;
+    /// assert_eq!((batch.len(), batch.backlog()), (2, 5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn batch_limit(mut self, events: usize) -> Self {
         self.batch_limit = events;
         self
@@ -170,6 +221,26 @@ impl<T> ConsumerBuilder<T> {
     ///
     /// # Errors
     /// As [`ConsumerBuilder::succeed`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Liveness, Ring};
+    /// # struct AllDead;
+    /// # impl Liveness for AllDead {
+    /// #     type Proof = ();
+    /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
+    /// # }
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// ring.producer()?.publish_value(7)?;
+    /// let mut batch = enrich.next_batch_mut()?;
+    /// batch[0] *= 100;
+    /// std::mem::forget(batch); // its thread ends before the batch does
+    /// std::mem::forget(enrich);
+    /// let mut enrich = ring.consumer("enrich").succeed_mut(&AllDead)?;
+    /// assert_eq!(enrich.next_batch_mut()?[0], 700);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn succeed_mut(self, liveness: &impl Liveness) -> Result<MutableConsumer<T>, JoinError> {
         self.succeed_as(true, liveness).map(MutableConsumer::new)
     }
@@ -251,6 +322,26 @@ impl<T> fmt::Debug for ConsumerBuilder<T> {
 ///
 /// Producers wait for it: what it has not released is not overwritten. Dropping it leaves the ring.
 /// Sequences without an event, whose claims were dropped, are stepped over and counted.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Producers, Ring};
+/// # let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+/// # let mut feed = ring.shared_producer()?;
+/// let mut book = ring.consumer("book").join()?;
+/// feed.publish_value(585)?;
+/// drop(feed.claim(2)?); // carries no event
+/// feed.publish_value(586)?;
+/// drop(feed);
+///
+/// let mut prices = Vec::new();
+/// while let Ok(batch) = book.next_batch() {
+///     prices.extend(batch.iter().copied());
+/// }
+/// assert_eq!(prices, [585, 586]);
+/// assert_eq!((book.name(), book.position(), book.skipped()), ("book", 4, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Consumer<T> {
     probe: Probe<T>,
     name: String,
@@ -317,6 +408,20 @@ impl<T> Consumer<T> {
     ///
     /// # Errors
     /// Why there are none even then; or, as soon as it is so, that there will be no more.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(book.next_batch_deadline(deadline).unwrap_err(), NotReady::Idle);
+    /// feed.publish_value(7)?;
+    /// assert_eq!(book.next_batch_deadline(deadline)?[0], 7); // late, but it is there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn next_batch_deadline(&mut self, deadline: Instant) -> Result<Batch<'_, T>, NotReady> {
         let to = self.wait_for_events(Patience::Until(deadline))?;
@@ -324,18 +429,27 @@ impl<T> Consumer<T> {
     }
 
     /// The name that it joined under.
+    ///
+    /// # Examples
+    /// See [`Consumer`].
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The next sequence that it has not released.
+    ///
+    /// # Examples
+    /// See [`Consumer`].
     #[must_use]
     pub fn position(&self) -> Sequence {
         self.probe.position()
     }
 
     /// How many sequences it has stepped over because they carry no event.
+    ///
+    /// # Examples
+    /// See [`Consumer`].
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.probe.skipped()
@@ -363,6 +477,9 @@ impl<T> Consumer<T> {
     }
 
     /// The events that it [holds](Batch::hold): those that it has been given and has not released.
+    ///
+    /// # Examples
+    /// See [`Batch::hold`].
     #[must_use]
     pub fn held(&self) -> Held<'_, T> {
         Held {
@@ -375,12 +492,29 @@ impl<T> Consumer<T> {
 
     /// Releases the events that it [holds](Batch::hold), up to the one of this sequence, which it still
     /// holds. What it has not been given yet stays; what it has released already, too.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut journal = ring.consumer("journal").join()?;
+    /// ring.producer()?.publish_batch(3, |_| ())?;
+    /// journal.next_batch()?.hold(); // three writes have begun
+    /// journal.release_until(2); // two have ended
+    /// assert_eq!(journal.position(), 2);
+    /// journal.release_until(9); // no more than it has been given
+    /// assert_eq!(journal.position(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release_until(&mut self, sequence: Sequence) {
         let to = sequence.clamp(self.probe.position(), self.probe.read());
         self.probe.release(to);
     }
 
     /// Its [row](crate::Member::row) in the member table, by which a [`Liveness`] knows it.
+    ///
+    /// # Examples
+    /// See [`Liveness`].
     #[must_use]
     pub fn row(&self) -> usize {
         self.probe.row()
@@ -510,6 +644,20 @@ impl<T> fmt::Debug for Consumer<T> {
 /// drop(batch);
 /// println!("{event}");
 /// ```
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut book = ring.consumer("book").join()?;
+/// # ring.producer()?.publish_batch(3, |slots| slots.zip(1..).for_each(|(slot, n)| *slot = n))?;
+/// let mut batch = book.next_batch()?;
+/// assert_eq!((batch.sequences(), batch.len()), (0..3, 3));
+/// assert_eq!(batch.iter().sum::<u64>(), 6);
+/// batch.release(3);
+/// assert!(batch.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Batch<'c, T> {
     probe: &'c mut Probe<T>,
     hi: Sequence,
@@ -542,6 +690,9 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// The events, in the order of their sequences.
+    ///
+    /// # Examples
+    /// See [`Batch`].
     #[inline]
     #[must_use]
     pub fn iter(&self) -> Events<'_, T> {
@@ -589,6 +740,9 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// The sequences that it still holds.
+    ///
+    /// # Examples
+    /// See [`Batch`].
     #[inline]
     #[must_use]
     pub fn sequences(&self) -> Range<Sequence> {
@@ -596,6 +750,9 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// The number of events that it still holds.
+    ///
+    /// # Examples
+    /// See [`Batch`].
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -603,6 +760,9 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// Whether it has released all of its events.
+    ///
+    /// # Examples
+    /// See [`Batch`].
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -613,6 +773,9 @@ impl<'c, T> Batch<'c, T> {
     ///
     /// There may have been more: a consumer that has been waiting does not look further than the batch
     /// that comes first.
+    ///
+    /// # Examples
+    /// See [`ConsumerBuilder::batch_limit`].
     #[inline]
     #[must_use]
     pub fn backlog(&self) -> usize {
@@ -734,6 +897,19 @@ impl<T> fmt::Debug for Batch<'_, T> {
 }
 
 /// The events of a batch, one after the other.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut book = ring.consumer("book").join()?;
+/// # ring.producer()?.publish_batch(2, |slots| slots.zip([585, 587]).for_each(|(s, p)| *s = p))?;
+/// let batch = book.next_batch()?;
+/// let prices = batch.iter();
+/// let mean = prices.clone().sum::<u64>() / prices.len() as u64;
+/// assert_eq!((mean, prices.max()), (586, Some(&587)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Events<'b, T> {
     memory: &'b Memory<T>,
     left: Range<Sequence>,
@@ -777,6 +953,9 @@ impl<T> fmt::Debug for Events<'_, T> {
 }
 
 /// The events that a consumer holds, with their sequences, in order; made by [`Consumer::held`].
+///
+/// # Examples
+/// See [`Batch::hold`].
 pub struct Held<'c, T> {
     memory: &'c Memory<T>,
     next: Sequence,
@@ -819,6 +998,18 @@ impl<T> fmt::Debug for Held<'_, T> {
 }
 
 /// There will be no more events.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ended, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// drop(ring.producer()?); // the last producer closes the ring
+/// assert_eq!(book.next_batch().unwrap_err(), Ended::Closed);
+/// ring.poison(42);
+/// assert!(matches!(book.next_batch(), Err(Ended::Poisoned(poisoned)) if poisoned.reason == 42));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
@@ -840,6 +1031,20 @@ impl fmt::Display for Ended {
 impl Error for Ended {}
 
 /// Why there is no batch.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{NotReady, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// let feed = ring.producer()?;
+/// let error = book.try_next_batch().unwrap_err();
+/// assert_eq!(error, NotReady::Idle);
+/// assert_eq!(error.to_string(), "no event is published that has not been read: try later");
+/// drop(feed);
+/// assert_eq!(book.try_next_batch().unwrap_err(), NotReady::Closed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotReady {

@@ -439,6 +439,19 @@ impl Status {
 }
 
 /// A ring was poisoned: whatever it still holds, nobody is to go on with it.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ended, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// let journal = ring.consumer("journal").join()?;
+/// journal.poison(28); // its disk is full
+/// let Err(Ended::Poisoned(poisoned)) = book.next_batch() else { panic!("not poisoned") };
+/// assert_eq!((poisoned.reason, poisoned.row), (28, Some(journal.row())));
+/// assert_eq!(poisoned.to_string(), "the ring was poisoned with reason 28 by the member in row 1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Poisoned {
@@ -461,6 +474,18 @@ impl fmt::Display for Poisoned {
 impl Error for Poisoned {}
 
 /// What a member of a ring is.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{MemberKind, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let feed = ring.producer()?;
+/// let journal = ring.consumer("journal").join()?;
+/// let book = ring.consumer("book").after(["journal"]).join()?;
+/// let kinds = ring.snapshot().members.into_iter().map(|member| member.kind);
+/// assert!(kinds.eq([MemberKind::Producer, MemberKind::Consumer, MemberKind::Stage]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemberKind {

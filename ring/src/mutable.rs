@@ -13,6 +13,23 @@ use crate::sequence::Sequence;
 /// [`ConsumerBuilder::join_mut`](crate::ConsumerBuilder::join_mut).
 ///
 /// Whoever comes after it finds the events as it left them, once it has released them.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut feed = ring.producer()?;
+/// let mut enrich = ring.consumer("enrich").join_mut()?;
+/// let mut book = ring.consumer("book").after(["enrich"]).join()?;
+/// feed.publish_value(7)?;
+/// drop(feed);
+/// while let Ok(mut batch) = enrich.next_batch_mut() {
+///     batch.iter_mut().for_each(|price| *price *= 100);
+/// }
+/// assert_eq!((enrich.name(), enrich.position()), ("enrich", 1)); // as any consumer
+/// assert_eq!(book.next_batch()?[0], 700);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MutableConsumer<T>(Consumer<T>);
 
 impl<T> MutableConsumer<T> {
@@ -24,6 +41,9 @@ impl<T> MutableConsumer<T> {
     ///
     /// # Errors
     /// As [`Consumer::next_batch`].
+    ///
+    /// # Examples
+    /// See [`MutableConsumer`].
     pub fn next_batch_mut(&mut self) -> Result<MutableBatch<'_, T>, Ended> {
         self.0.next_batch().map(MutableBatch)
     }
@@ -32,6 +52,18 @@ impl<T> MutableConsumer<T> {
     ///
     /// # Errors
     /// As [`Consumer::try_next_batch`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// assert_eq!(enrich.try_next_batch_mut().unwrap_err(), NotReady::Idle);
+    /// feed.publish_value(7)?;
+    /// enrich.try_next_batch_mut()?[0] *= 100;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_next_batch_mut(&mut self) -> Result<MutableBatch<'_, T>, NotReady> {
         self.0.try_next_batch().map(MutableBatch)
     }
@@ -40,6 +72,20 @@ impl<T> MutableConsumer<T> {
     ///
     /// # Errors
     /// As [`Consumer::next_batch_deadline`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(enrich.next_batch_mut_deadline(deadline).unwrap_err(), NotReady::Idle);
+    /// feed.publish_value(7)?;
+    /// enrich.next_batch_mut_deadline(deadline)?[0] *= 100; // late, but it is there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_batch_mut_deadline(
         &mut self,
         deadline: Instant,
@@ -48,16 +94,57 @@ impl<T> MutableConsumer<T> {
     }
 
     /// As [`Consumer::skip_to_latest`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// let mut book = ring.consumer("book").after(["enrich"]).join()?;
+    /// ring.producer()?.publish_batch(3, |slots| slots.for_each(|slot| *slot = 7))?;
+    /// assert_eq!(enrich.skip_to_latest(), 2);
+    /// enrich.next_batch_mut()?[0] *= 100;
+    /// assert!(book.next_batch()?.iter().eq(&[7, 7, 700])); // what was skipped is as it was
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skip_to_latest(&mut self) -> u64 {
         self.0.skip_to_latest()
     }
 
     /// As [`Consumer::release_until`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut sign = ring.consumer("sign").join_mut()?;
+    /// let mut reply = ring.consumer("reply").after(["sign"]).join()?;
+    /// ring.producer()?.publish_batch(2, |_| ())?;
+    /// let mut batch = sign.next_batch_mut()?;
+    /// batch[0] = 7;
+    /// batch.hold();
+    /// assert!(reply.try_next_batch().is_err());
+    /// sign.release_until(1);
+    /// assert_eq!(reply.next_batch()?[0], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn release_until(&mut self, sequence: Sequence) {
         self.0.release_until(sequence);
     }
 
     /// It, as one of several to [wait for](crate::wait_any).
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Ring, Wait, wait_any};
+    /// # let trades = Ring::builder(8).build(u64::default)?;
+    /// # let quotes = Ring::builder(8).build(u64::default)?;
+    /// let mut enrich = trades.consumer("enrich").join_mut()?;
+    /// let mut book = quotes.consumer("book").join()?;
+    /// trades.producer()?.publish_value(7)?;
+    /// assert_eq!(wait_any(&mut [&mut book, enrich.as_waiting()], Wait::Yield)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn as_waiting(&mut self) -> &mut dyn Waiting {
         &mut self.0
     }
@@ -79,10 +166,30 @@ impl<T> fmt::Debug for MutableConsumer<T> {
 }
 
 /// A [`Batch`] whose events may be changed, until it releases them.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let mut enrich = ring.consumer("enrich").join_mut()?;
+/// let mut book = ring.consumer("book").after(["enrich"]).join()?;
+/// ring.producer()?.publish_batch(2, |slots| slots.for_each(|slot| *slot = 7))?;
+/// let mut batch = enrich.next_batch_mut()?;
+/// batch.iter_mut().for_each(|price| *price *= 100);
+/// batch.release(1);
+/// assert_eq!(book.next_batch()?[0], 700);
+/// batch[0] += 1; // the one that is left
+/// batch.give_back();
+/// assert_eq!(enrich.next_batch_mut()?[0], 701);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MutableBatch<'c, T>(Batch<'c, T>);
 
 impl<'c, T> MutableBatch<'c, T> {
     /// The events, in the order of their sequences.
+    ///
+    /// # Examples
+    /// See [`MutableBatch`].
     #[inline]
     pub fn iter_mut(&mut self) -> Slots<'_, T> {
         let left = self.0.sequences();
@@ -92,6 +199,22 @@ impl<'c, T> MutableBatch<'c, T> {
     }
 
     /// The events as two slices; as [`Batch::as_slices`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Layout, Ring};
+    /// # let ring = Ring::builder(8).layout(Layout::Apart).build(u8::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut upper = ring.consumer("upper").join_mut()?;
+    /// feed.publish_batch(4, |slots| slots.zip(b"ring").for_each(|(slot, byte)| *slot = *byte))?;
+    /// let mut batch = upper.next_batch_mut()?;
+    /// if let Some((first, second)) = batch.as_mut_slices() {
+    ///     first.make_ascii_uppercase();
+    ///     second.make_ascii_uppercase();
+    /// }
+    /// assert!(batch.iter().eq(b"RING"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(not(loom))]
     #[inline]
     #[must_use]
@@ -106,18 +229,27 @@ impl<'c, T> MutableBatch<'c, T> {
     }
 
     /// As [`Batch::release`].
+    ///
+    /// # Examples
+    /// See [`MutableBatch`].
     #[inline]
     pub fn release(&mut self, n: usize) {
         self.0.release(n);
     }
 
     /// As [`Batch::hold`]. What is held can be read, and is not changed any more.
+    ///
+    /// # Examples
+    /// See [`MutableConsumer::release_until`].
     #[inline]
     pub fn hold(self) {
         self.0.hold();
     }
 
     /// As [`Batch::give_back`].
+    ///
+    /// # Examples
+    /// See [`MutableBatch`].
     #[inline]
     pub fn give_back(self) {
         self.0.give_back();

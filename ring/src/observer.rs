@@ -43,6 +43,20 @@ pub use crate::sync::Observable;
 ///
 /// It is no member: nobody waits for it, or wakes it. If producers lap it, it goes on at an event that is
 /// still there, and counts what it [missed](Observer::missed).
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Producers, Ring};
+/// # let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+/// # let mut feed = ring.shared_producer()?;
+/// let mut tap = ring.observer()?;
+/// feed.publish_value(585)?;
+/// drop(feed.claim(2)?); // carries no event
+/// feed.publish_value(586)?;
+/// assert_eq!((tap.next()?, tap.next()?), ((0, 585), (3, 586)));
+/// assert_eq!((tap.position(), tap.skipped(), tap.missed()), (4, 2, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Observer<T> {
     memory: Memory<T>,
     wait: Wait,
@@ -75,6 +89,17 @@ impl<T: Observable> Observer<T> {
     ///
     /// # Errors
     /// If it is to park: nobody would wake it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ObserveError, Ring, Wait};
+    /// # let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let mut tap = ring.observer()?.with_wait(Wait::Backoff)?;
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!(tap.next()?, (0, 7));
+    /// assert_eq!(tap.with_wait(Wait::Park).unwrap_err(), ObserveError::Parking);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_wait(mut self, wait: Wait) -> Result<Self, ObserveError> {
         if wait == Wait::Park {
             return Err(ObserveError::Parking);
@@ -117,6 +142,19 @@ impl<T: Observable> Observer<T> {
     ///
     /// # Errors
     /// Why there is none even then; or, as soon as it is so, that there will be no more.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let mut tap = ring.observer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(tap.next_deadline(deadline), Err(NotReady::Idle));
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!(tap.next_deadline(deadline)?, (0, 7)); // late, but it is there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_deadline(&mut self, deadline: Instant) -> Result<(Sequence, T), NotReady> {
         self.wait_for_event(Patience::Until(deadline))
     }
@@ -125,23 +163,45 @@ impl<T: Observable> Observer<T> {
     ///
     /// # Errors
     /// Why there is none. [`NotReady::Gated`]: a stage that changes events is not done with it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let mut enrich = ring.consumer("enrich").join_mut()?;
+    /// let mut tap = ring.observer()?;
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!(tap.try_next(), Err(NotReady::Gated));
+    /// enrich.next_batch_mut()?[0] *= 100;
+    /// assert_eq!(tap.try_next(), Ok((0, 700)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_next(&mut self) -> Result<(Sequence, T), NotReady> {
         self.wait_for_event(Patience::None)
     }
 
     /// How many sequences it has missed because it was lapped. Some may have carried no event.
+    ///
+    /// # Examples
+    /// See [`Observer::next`].
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed
     }
 
     /// How many sequences it has stepped over because they carry no event.
+    ///
+    /// # Examples
+    /// See [`Observer`].
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
     /// The next sequence to be copied, if it is not lapped.
+    ///
+    /// # Examples
+    /// See [`Observer`].
     #[must_use]
     pub fn position(&self) -> Sequence {
         self.next
@@ -247,6 +307,16 @@ impl<T> fmt::Debug for Observer<T> {
 }
 
 /// Why a ring is not observed, or not in this way.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{ObserveError, Ring};
+/// let ring = Ring::builder(8).build(u64::default)?;
+/// let error = ring.observer().unwrap_err();
+/// assert_eq!(error, ObserveError::NotObservable);
+/// assert!(error.to_string().ends_with("only if it is built with .observable()"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObserveError {

@@ -21,6 +21,19 @@ use crate::wait::{Patience, Wait};
 ///
 /// A closure that panics gives its claim up: with one producer the slots are free again, with many
 /// they are skipped by consumers. When the last producer is dropped the ring is closed.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let book = ring.consumer("book").join()?;
+/// let mut feed = ring.producer()?;
+/// feed.publish(|price| *price = 585)?;
+/// feed.publish_value(586)?;
+/// feed.publish_batch(3, |slots| slots.for_each(|price| *price = 587))?;
+/// assert_eq!((feed.free()?, feed.capacity()), (3, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Producer<T> {
     claimer: Claimer<T>,
 }
@@ -34,6 +47,15 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// If it is to park, and the ring was built without [parking](crate::RingBuilder::parking).
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ProducerError, Ring, Wait};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let feed = ring.producer()?.with_wait(Wait::Spin)?;
+    /// assert_eq!(feed.with_wait(Wait::Park).unwrap_err(), ProducerError::NoParking);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_wait(mut self, wait: Wait) -> Result<Self, ProducerError> {
         if wait == Wait::Park && !self.claimer.memory.region().parking {
             return Err(ProducerError::NoParking);
@@ -87,6 +109,20 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish`], and [`ClaimError::Full`] if the ring is still full then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(1).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(feed.publish_deadline(deadline, |price| *price = 585), Ok(0));
+    /// let late = feed.publish_deadline(deadline, |price| *price = 586);
+    /// assert_eq!(late, Err(ClaimError::Full { free: 0 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish_deadline(
         &mut self,
@@ -100,6 +136,17 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish`]; the value is handed back.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(String::new)?;
+    /// let mut log = ring.consumer("log").join()?;
+    /// let mut feed = ring.producer()?;
+    /// assert_eq!(feed.publish_value("open".to_owned())?, 0);
+    /// assert_eq!(log.next_batch()?[0], "open");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish_value(&mut self, value: T) -> Result<Sequence, Rejected<T>> {
         self.publish_one_value(Patience::Forever, value)
@@ -131,6 +178,20 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish_deadline`]; the value is handed back.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(1).build(String::new)?;
+    /// let log = ring.consumer("log").join()?;
+    /// let mut feed = ring.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// feed.publish_value_deadline(deadline, "first".to_owned())?;
+    /// let rejected = feed.publish_value_deadline(deadline, "second".to_owned()).unwrap_err();
+    /// assert_eq!(rejected.value, "second");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish_value_deadline(
         &mut self,
@@ -174,6 +235,18 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish_batch`], and [`ClaimError::Full`], with what would have fitted.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// assert_eq!(feed.try_publish_batch(6, |_| ()), Ok(0..6));
+    /// assert_eq!(feed.try_publish_batch(6, |_| ()), Err(ClaimError::Full { free: 2 }));
+    /// assert_eq!(feed.try_publish_batch(2, |_| ()), Ok(6..8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn try_publish_batch(
         &mut self,
@@ -187,6 +260,20 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish_batch`], and [`ClaimError::Full`], with what would have fitted then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(feed.publish_batch_deadline(6, deadline, |_| ()), Ok(0..6));
+    /// let late = feed.publish_batch_deadline(6, deadline, |_| ());
+    /// assert_eq!(late, Err(ClaimError::Full { free: 2 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish_batch_deadline(
         &mut self,
@@ -225,6 +312,19 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::try_publish_batch`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(1).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// let mut claim = feed.try_claim(1)?;
+    /// claim[0] = 7;
+    /// claim.publish();
+    /// assert_eq!(feed.try_claim(1).unwrap_err(), ClaimError::Full { free: 0 });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn try_claim(&mut self, n: usize) -> Result<Claim<'_, T>, ClaimError> {
         self.claim_many(n, Patience::None)
@@ -234,6 +334,19 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish_batch_deadline`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(1).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// feed.claim_deadline(1, deadline)?.publish();
+    /// assert_eq!(feed.claim_deadline(1, deadline).unwrap_err(), ClaimError::Full { free: 0 });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn claim_deadline(
         &mut self,
@@ -249,23 +362,44 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// As [`Producer::publish`].
+    ///
+    /// # Examples
+    /// See [`Producer`].
     pub fn free(&mut self) -> Result<usize, ClaimError> {
         self.claimer.free()
     }
 
     /// The number of slots of the ring.
+    ///
+    /// # Examples
+    /// See [`Producer`].
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.claimer.capacity()
     }
 
     /// Its [row](crate::Member::row) in the member table, by which a [`Liveness`](crate::Liveness) knows it.
+    ///
+    /// # Examples
+    /// See [`Ring::succeed_producer`].
     #[must_use]
     pub fn row(&self) -> usize {
         self.claimer.row()
     }
 
     /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Ended, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// feed.poison(42); // that price was wrong
+    /// assert!(matches!(book.next_batch(), Err(Ended::Poisoned(poisoned)) if poisoned.reason == 42));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poison(&self, reason: u32) {
         poison(&self.claimer.memory, Some(self.claimer.row()), reason);
     }
@@ -372,6 +506,26 @@ impl<T> fmt::Debug for Producer<T> {
 /// All that is published falls into one order, the same for every consumer. A producer that is stopped
 /// between claim and publication holds up what others publish after it, until it goes on, drops the
 /// claim, or is dropped.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Producers, Ring};
+/// let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// let mut trades = ring.shared_producer()?;
+/// let mut quotes = trades.try_clone()?;
+/// let quoting = std::thread::spawn(move || quotes.publish_value(100));
+/// trades.publish_value(1)?;
+/// drop(trades);
+///
+/// let mut sum = 0;
+/// while let Ok(batch) = book.next_batch() {
+///     sum += batch.iter().sum::<u64>();
+/// } // the ring is closed once both producers are gone
+/// quoting.join().unwrap()?;
+/// assert_eq!(sum, 101);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SharedProducer<T>(Producer<T>);
 
 impl<T> SharedProducer<T> {
@@ -383,6 +537,15 @@ impl<T> SharedProducer<T> {
     ///
     /// # Errors
     /// As [`Producer::with_wait`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Producers, Ring, Wait};
+    /// let ring = Ring::builder(8).producers(Producers::Many).parking().build(u64::default)?;
+    /// let mut feed = ring.shared_producer()?.with_wait(Wait::Park)?;
+    /// feed.publish_value(7)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_wait(self, wait: Wait) -> Result<Self, ProducerError> {
         self.0.with_wait(wait).map(Self)
     }
@@ -391,6 +554,18 @@ impl<T> SharedProducer<T> {
     ///
     /// # Errors
     /// [`ProducerError::TableFull`] if the member table has no row left.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ProducerError, Producers, Ring};
+    /// let ring = Ring::builder(8).producers(Producers::Many).members(2).build(u64::default)?;
+    /// let first = ring.shared_producer()?;
+    /// let second = first.try_clone()?;
+    /// assert_eq!(first.try_clone().unwrap_err(), ProducerError::TableFull { members: 2 });
+    /// drop(second);
+    /// assert!(first.try_clone().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_clone(&self) -> Result<Self, ProducerError> {
         let claimer = &self.0.claimer;
         Ring::of(claimer.memory.clone())
@@ -427,6 +602,22 @@ impl<T> fmt::Debug for SharedProducer<T> {
 /// Dropped, also by a panic, it gives its slots back if the ring has one producer, and publishes that
 /// they carry no event if it has many. Leaked by [`std::mem::forget`], it does so when its producer is
 /// used or dropped next; until then everything behind it waits.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut feed = ring.producer()?;
+/// let mut claim = feed.claim(2)?;
+/// assert_eq!((claim.sequences(), claim.len()), (0..2, 2));
+/// for (slot, price) in claim.iter_mut().zip([585, 586]) {
+///     *slot = price;
+/// }
+/// claim.publish();
+/// drop(feed.claim(2)?); // gives its slots back
+/// assert_eq!(feed.claim(1)?.publish(), 2..3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a claim that is dropped publishes nothing"]
 pub struct Claim<'p, T> {
     claimer: &'p mut Claimer<T>,
@@ -437,6 +628,9 @@ pub struct Claim<'p, T> {
 
 impl<T> Claim<'_, T> {
     /// Publishes all of it, by one store, and returns the sequences.
+    ///
+    /// # Examples
+    /// See [`Claim`].
     #[inline]
     pub fn publish(mut self) -> Range<Sequence> {
         let published = self.sequences();
@@ -446,6 +640,9 @@ impl<T> Claim<'_, T> {
     }
 
     /// The sequences that it covers.
+    ///
+    /// # Examples
+    /// See [`Claim`].
     #[inline]
     #[must_use]
     pub fn sequences(&self) -> Range<Sequence> {
@@ -453,6 +650,9 @@ impl<T> Claim<'_, T> {
     }
 
     /// The number of slots.
+    ///
+    /// # Examples
+    /// See [`Claim`].
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -460,6 +660,18 @@ impl<T> Claim<'_, T> {
     }
 
     /// Whether it covers nothing, being a claim of 0 slots.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let orders: Vec<u64> = Vec::new();
+    /// let claim = feed.claim(orders.len())?;
+    /// assert!(claim.is_empty());
+    /// assert_eq!(claim.publish(), 0..0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -467,6 +679,9 @@ impl<T> Claim<'_, T> {
     }
 
     /// The slots, in the order of their sequences.
+    ///
+    /// # Examples
+    /// See [`Claim`].
     #[inline]
     pub fn iter_mut(&mut self) -> Slots<'_, T> {
         Slots::new(&self.claimer.memory, self.lo..self.hi)
@@ -623,6 +838,22 @@ impl<T> fmt::Debug for Slots<'_, T> {
 }
 
 /// A value that was not published, handed back with the cause.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Rejected, Ring};
+/// # let ring = Ring::builder(1).build(String::new)?;
+/// # let mut log = ring.consumer("log").join()?;
+/// # let mut feed = ring.producer()?;
+/// feed.publish_value("first".to_owned())?;
+/// if let Err(Rejected { value, cause }) = feed.try_publish_value("second".to_owned()) {
+///     assert!(cause.to_string().starts_with("the ring is full"));
+///     drop(log.next_batch()?);
+///     feed.publish_value(value)?;
+/// }
+/// assert_eq!(log.next_batch()?[0], "second");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected<T> {
     /// The value.

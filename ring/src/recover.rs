@@ -38,6 +38,32 @@ use crate::step::{Step, reach};
 use crate::wait::Wait;
 
 /// Proves that members are dead.
+///
+/// # Examples
+/// ```
+/// use annulus_ring::{Liveness, Ring};
+/// use std::sync::{Mutex, MutexGuard};
+///
+/// /// The rows of threads that have been joined, locked by who has a proof.
+/// struct Joined(Mutex<Vec<usize>>);
+///
+/// impl<'j> Liveness for &'j Joined {
+///     type Proof = MutexGuard<'j, Vec<usize>>;
+///
+///     fn prove_dead(&self, row: usize) -> Option<Self::Proof> {
+///         let rows = self.0.try_lock().ok()?;
+///         rows.contains(&row).then_some(rows)
+///     }
+/// }
+///
+/// let ring = Ring::builder(8).build(u64::default)?;
+/// let book = ring.consumer("book").join()?;
+/// let row = book.row();
+/// std::thread::spawn(|| std::mem::forget(book)).join().unwrap();
+/// let joined = Joined(Mutex::new(vec![row]));
+/// assert_eq!(ring.recover(&&joined).freed, [row]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Liveness {
     /// A proof, and the right to change what the dead member left: as long as it is kept, nobody else gets
     /// one for this row.
@@ -48,10 +74,16 @@ pub trait Liveness {
     /// or if somebody else has the proof. Does not wait.
     ///
     /// A row that no member has may be dead or not.
+    ///
+    /// # Examples
+    /// See [`Liveness`].
     fn prove_dead(&self, row: usize) -> Option<Self::Proof>;
 }
 
 /// What becomes of the gate of a consumer that dies.
+///
+/// # Examples
+/// See [`ConsumerBuilder::on_death`](crate::ConsumerBuilder::on_death).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum OnDeath {
@@ -63,6 +95,9 @@ pub enum OnDeath {
 }
 
 /// What [`Ring::recover`] did.
+///
+/// # Examples
+/// See [`Ring::recover`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -187,6 +222,27 @@ impl<T> Ring<T> {
     ///
     /// # Errors
     /// As [`Ring::producer`]; [`ProducerError::Taken`] if the producer is not proven dead.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Liveness, ProducerError, Ring};
+    /// /// Knows the row of a thread that has ended.
+    /// struct Ended(usize);
+    /// # impl Liveness for Ended {
+    /// #     type Proof = ();
+    /// #     fn prove_dead(&self, row: usize) -> Option<()> { (row == self.0).then_some(()) }
+    /// # }
+    ///
+    /// let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// let row = feed.row();
+    /// std::mem::forget(feed); // its thread ends
+    /// assert_eq!(ring.producer().unwrap_err(), ProducerError::Taken);
+    /// let mut feed = ring.succeed_producer(&Ended(row))?;
+    /// assert_eq!(feed.publish_value(8)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn succeed_producer(&self, liveness: &impl Liveness) -> Result<Producer<T>, ProducerError> {
         let memory = self.memory();
         let roster = Roster::lock(memory.region());

@@ -46,6 +46,9 @@ impl Ring<()> {
     /// Starts to describe a ring of `capacity` events, a power of two.
     ///
     /// Nothing is checked before [`RingBuilder::build`], which also decides the type of the events.
+    ///
+    /// # Examples
+    /// See [`Ring`].
     pub fn builder(capacity: usize) -> RingBuilder {
         RingBuilder {
             capacity,
@@ -65,6 +68,9 @@ impl<T> Ring<T> {
     /// # Errors
     /// If the ring was built for many producers, if its producer has joined already, if the member
     /// table is full, or if the ring is closed, as it is when its producer was dropped.
+    ///
+    /// # Examples
+    /// See [`Ring`].
     pub fn producer(&self) -> Result<Producer<T>, ProducerError> {
         self.join_producer(Producers::One).map(Producer::new)
     }
@@ -93,6 +99,9 @@ impl<T> Ring<T> {
     }
 
     /// Starts to describe a consumer, which then [joins](ConsumerBuilder::join).
+    ///
+    /// # Examples
+    /// See [`Ring`].
     pub fn consumer(&self, name: &str) -> ConsumerBuilder<T> {
         ConsumerBuilder::new(self.memory.clone(), name)
     }
@@ -112,6 +121,9 @@ impl<T> Ring<T> {
     }
 
     /// The number of slots.
+    ///
+    /// # Examples
+    /// See [`RingBuilder`].
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.memory.capacity() as usize
@@ -121,6 +133,9 @@ impl<T> Ring<T> {
     ///
     /// Safe and cheap while everything runs: it holds up joins and leaves for a moment, and nothing
     /// else. Members move on meanwhile, so each figure is of a moment of its own.
+    ///
+    /// # Examples
+    /// See [`Snapshot`].
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::take(&self.memory)
@@ -152,12 +167,35 @@ impl<T> Ring<T> {
     }
 
     /// Whether the ring is closed: what has been published is all there will be.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// ring.close();
+    /// assert!(!ring.is_closed()); // its producer has not agreed yet
+    /// assert_eq!(feed.publish(|_| ()), Err(ClaimError::Closed));
+    /// assert!(ring.is_closed());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.memory.header().status.signal().is_closed()
     }
 
     /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// ring.poison(42);
+    /// let error = feed.publish(|price| *price = 7).unwrap_err();
+    /// assert_eq!(error.to_string(), "the ring was poisoned with reason 42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poison(&self, reason: u32) {
         poison(&self.memory, None, reason);
     }
@@ -231,6 +269,18 @@ pub(crate) fn poison<T>(memory: &Memory<T>, row: Option<usize>, reason: u32) {
 }
 
 /// How many producers a ring is built for.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Producers, Ring};
+/// let one = Ring::builder(8).producers(Producers::One).build(u64::default)?;
+/// let many = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+/// let (mut only, mut shared) = (one.producer()?, many.shared_producer()?);
+/// drop((only.claim(2)?, shared.claim(2)?));
+/// assert_eq!(only.publish_value(7)?, 0); // the claim was given back
+/// assert_eq!(shared.publish_value(7)?, 2); // it is skipped
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Producers {
     /// One at a time: the fastest path. A dropped claim is given back.
@@ -241,6 +291,18 @@ pub enum Producers {
 }
 
 /// What a ring is to be like; made by [`Ring::builder`].
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Layout, Producers, Ring, RingBuilder};
+/// let ring = Ring::builder(1024)
+///     .producers(Producers::Many)
+///     .members(2 * RingBuilder::DEFAULT_MEMBERS)
+///     .layout(Layout::Apart)
+///     .build(u64::default)?;
+/// assert_eq!(ring.capacity(), 1024);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a ring is built by `build`"]
 pub struct RingBuilder {
@@ -255,9 +317,15 @@ pub struct RingBuilder {
 
 impl RingBuilder {
     /// The size of the member table unless [`RingBuilder::members`] says otherwise.
+    ///
+    /// # Examples
+    /// See [`RingBuilder`].
     pub const DEFAULT_MEMBERS: usize = 16;
 
     /// One producer (the default) or many.
+    ///
+    /// # Examples
+    /// See [`Producers`].
     pub fn producers(mut self, producers: Producers) -> Self {
         self.producers = producers;
         self
@@ -268,6 +336,18 @@ impl RingBuilder {
     /// Producers wait until so many have joined. If later fewer are left, they wait again, once they have
     /// used up what free slots they know of: not more than a lap. A ring that requires none and has none
     /// is overwritten, like a broadcast that nobody listens to.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// let ring = Ring::builder(8).require_consumers(1).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// let early = feed.try_publish(|price| *price = 7);
+    /// assert_eq!(early, Err(ClaimError::TooFewConsumers { required: 1, present: 0 }));
+    /// let book = ring.consumer("book").join()?;
+    /// assert_eq!(feed.try_publish(|price| *price = 7), Ok(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn require_consumers(mut self, consumers: usize) -> Self {
         self.required_consumers = consumers;
         self
@@ -275,6 +355,9 @@ impl RingBuilder {
 
     /// How many producers and consumers the ring can have at a time: 1 to 64,
     /// [16](RingBuilder::DEFAULT_MEMBERS) by default. Each costs 256 bytes.
+    ///
+    /// # Examples
+    /// See [`RingBuilder`].
     pub fn members(mut self, members: usize) -> Self {
         self.members = members;
         self
@@ -282,6 +365,18 @@ impl RingBuilder {
 
     /// Lets members wait by [parking](Wait::Park). By default they may not, and nobody pays for looking
     /// whether somebody has to be woken: some 10 ns for each publication and each release.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Ring, Wait};
+    /// let ring = Ring::builder(8).parking().build(u64::default)?;
+    /// let mut book = ring.consumer("book").wait(Wait::Park).join()?;
+    /// let mut feed = ring.producer()?;
+    /// let books = std::thread::spawn(move || book.next_batch().map(|batch| batch[0]));
+    /// feed.publish_value(7)?; // wakes it
+    /// assert_eq!(books.join().unwrap()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parking(mut self) -> Self {
         self.parking = true;
         self
@@ -289,12 +384,25 @@ impl RingBuilder {
 
     /// Lets [observers](Ring::observer) look at a ring of one producer, which then tells them what it is about
     /// to write, a sixteenth of the ring at a time. Rings of many producers can always be observed.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let mut tap = ring.observer()?;
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!(tap.next()?, (0, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn observable(mut self) -> Self {
         self.observable = true;
         self
     }
 
     /// How stamps and events lie in memory; [`Layout::Beside`] by default.
+    ///
+    /// # Examples
+    /// See [`Layout`].
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
@@ -343,6 +451,14 @@ impl RingBuilder {
 }
 
 /// Why a ring was not built.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{BuildError, Ring};
+/// let error = Ring::builder(1000).build(u64::default).unwrap_err();
+/// assert!(matches!(error, BuildError::Capacity { .. }));
+/// assert_eq!(error.to_string(), "a ring's capacity is a power of two, and 1000 is not: use 1024");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {

@@ -67,6 +67,23 @@ pub(crate) struct Entry {
 }
 
 /// The first event that a consumer is to be given.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Start};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut feed = ring.producer()?;
+/// let book = ring.consumer("book").join()?; // keeps what comes
+/// feed.publish_batch(3, |_| ())?;
+/// let mut screen = ring.consumer("screen").start(Start::Next).join()?;
+/// let mut replay = ring.consumer("replay").start(Start::Oldest).join()?;
+/// let mut audit = ring.consumer("audit").start(Start::At(2)).join()?;
+/// feed.publish_value(7)?;
+/// assert_eq!(screen.next_batch()?.sequences().start, 3);
+/// assert_eq!(replay.next_batch()?.sequences().start, 0);
+/// assert_eq!(audit.next_batch()?.sequences().start, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -462,6 +479,9 @@ pub(crate) struct Watchers(Vec<Watcher>);
 pub(crate) type Watcher = SharedByAll<dyn Fn(&Presence) + Send + Sync>;
 
 /// What a watcher is told; see [`Ring::watch`](crate::Ring::watch).
+///
+/// # Examples
+/// See [`Ring::watch`](crate::Ring::watch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Presence {
@@ -484,6 +504,17 @@ pub enum Presence {
 }
 
 /// Why a producer could not join.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{ProducerError, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let feed = ring.producer()?;
+/// let error = ring.producer().unwrap_err();
+/// assert_eq!(error, ProducerError::Taken);
+/// assert!(error.to_string().starts_with("the only producer of the ring has joined already"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProducerError {
@@ -538,6 +569,16 @@ impl fmt::Display for ProducerError {
 impl Error for ProducerError {}
 
 /// Why a consumer could not join.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{JoinError, Ring};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let error = ring.consumer("risk").after(["book"]).join().unwrap_err();
+/// assert!(matches!(&error, JoinError::UnknownName { after, .. } if after == "book"));
+/// assert!(error.to_string().ends_with("join that one first"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {

@@ -8,6 +8,20 @@ use crate::consumer::Consumer;
 use crate::wait::{Patience, Wait, Waiter};
 
 /// A consumer, whatever its events, as one of several to wait for.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Waiting, try_any};
+/// # let trades = Ring::builder(8).build(u64::default)?;
+/// # let quotes = Ring::builder(8).build(String::new)?;
+/// let mut trade = trades.consumer("book").join()?;
+/// let mut quote = quotes.consumer("book").join()?;
+/// let mut both: [&mut dyn Waiting; 2] = [&mut trade, &mut quote];
+/// assert_eq!(try_any(&mut both), None);
+/// trades.producer()?.publish_value(7)?;
+/// assert_eq!(try_any(&mut both), Some(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Waiting: sealed::Waiting {}
 
 impl<T> Waiting for Consumer<T> {}
@@ -75,6 +89,21 @@ pub fn wait_any(consumers: &mut [&mut dyn Waiting], wait: Wait) -> Result<usize,
 ///
 /// # Panics
 /// As [`wait_any`].
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Wait, wait_any_deadline};
+/// # use std::time::{Duration, Instant};
+/// # let trades = Ring::builder(8).build(u64::default)?;
+/// # let quotes = Ring::builder(8).build(String::new)?;
+/// # let mut trade = trades.consumer("book").join()?;
+/// # let mut quote = quotes.consumer("book").join()?;
+/// let deadline = Instant::now() + Duration::from_millis(1);
+/// assert_eq!(wait_any_deadline(&mut [&mut trade, &mut quote], Wait::Yield, deadline)?, None);
+/// quotes.producer()?.publish(|quote| quote.push_str("585.69"))?;
+/// assert_eq!(wait_any_deadline(&mut [&mut trade, &mut quote], Wait::Yield, deadline)?, Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn wait_any_deadline(
     consumers: &mut [&mut dyn Waiting],
     wait: Wait,
@@ -84,6 +113,9 @@ pub fn wait_any_deadline(
 }
 
 /// As [`wait_any`], without waiting: `None` if none is ready.
+///
+/// # Examples
+/// See [`Waiting`].
 pub fn try_any(consumers: &mut [&mut dyn Waiting]) -> Option<usize> {
     consumers
         .iter_mut()
@@ -115,6 +147,19 @@ fn wait_for(
 }
 
 /// A consumer cannot be waited for by parking.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Wait, wait_any};
+/// let trades = Ring::builder(8).parking().build(u64::default)?;
+/// let quotes = Ring::builder(8).build(String::new)?;
+/// let mut trade = trades.consumer("book").join()?;
+/// let mut quote = quotes.consumer("book").join()?;
+/// let error = wait_any(&mut [&mut trade, &mut quote], Wait::Park).unwrap_err();
+/// assert_eq!(error.consumer, 1);
+/// assert!(error.to_string().contains("built without parking"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoParking {
     /// Its index among those given.

@@ -6,6 +6,19 @@ use crate::sync::{AtomicU64, Ordering, fence};
 ///
 /// The event of sequence `s` lies in slot `s & (capacity - 1)`. Sequences do not wrap: at a thousand
 /// million events a second, 2⁶³ of them last for 292 years.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::{Ring, Sequence, Start};
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// # let mut feed = ring.producer()?;
+/// let journal = ring.consumer("journal").join()?;
+/// let first: Sequence = feed.publish_value(585)?;
+/// feed.publish_value(586)?;
+/// let mut audit = ring.consumer("audit").start(Start::At(first + 1)).join()?;
+/// assert_eq!(audit.next_batch()?[0], 586);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Sequence = u64;
 
 /// With many producers the end of what has been claimed, contended by them; with one, how far it claims

@@ -41,6 +41,20 @@ pub struct Snapshot {
 }
 
 /// A producer or consumer in a [`Snapshot`].
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let mut book = ring.consumer("book").join()?;
+/// let journal = ring.consumer("journal").join()?;
+/// ring.producer()?.publish_batch(3, |_| ())?;
+/// drop(book.next_batch()?);
+/// let members = ring.snapshot().members;
+/// let slowest = members.iter().max_by_key(|member| member.lag).unwrap();
+/// assert_eq!((slowest.name.as_str(), slowest.position, slowest.lag), ("journal", 0, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {

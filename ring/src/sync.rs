@@ -68,6 +68,23 @@ mod platform {
     /// their bits are, and without padding.
     ///
     /// Every type that has zerocopy's `FromBytes` and `IntoBytes` has it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Observable, Observer, Ring};
+    /// /// Works for every type of event that can be copied so.
+    /// fn latest<T: Observable>(tap: &mut Observer<T>) -> Option<T> {
+    ///     std::iter::from_fn(|| tap.try_next().ok()).last().map(|(_, event)| event)
+    /// }
+    ///
+    /// let ring = Ring::builder(8).observable().build(<[u64; 2]>::default)?;
+    /// let mut tap = ring.observer()?;
+    /// # let mut feed = ring.producer()?;
+    /// feed.publish_value([585, 18])?;
+    /// feed.publish_value([586, 100])?;
+    /// assert_eq!(latest(&mut tap), Some([586, 100]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub trait Observable: FromBytes + IntoBytes + Sized {
         #[doc(hidden)]
         fn copy_from(event: Observed<Self>) -> Self;
