@@ -15,7 +15,7 @@ use crate::sequence::{Claimed, Sequence};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
 use crate::sync::{Ordering, fence};
-use crate::wait::{EventCount, Patience, Wait, Waiter};
+use crate::wait::{EventCount, Patience, Wait, Waiter, Waits};
 
 /// One producer's side of the ring.
 pub(crate) struct Claimer<T> {
@@ -40,6 +40,7 @@ pub(crate) struct Claimer<T> {
     take_lines_at: Sequence,
     /// One producer: a publication that ends here or above has more to do.
     more_to_do_at: Sequence,
+    pub(crate) waits: Waits,
 }
 
 /// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
@@ -55,6 +56,7 @@ impl<T> Claimer<T> {
         Self {
             memory,
             wait,
+            waits: Waits::default(),
             producers,
             row,
             next: 0,
@@ -167,6 +169,12 @@ impl<T> Claimer<T> {
             });
         }
         let mut waiter = Waiter::new(self.wait, patience);
+        let claimed = self.claim_by(&mut waiter, n);
+        self.waits.add(&waiter);
+        claimed
+    }
+
+    fn claim_by(&mut self, waiter: &mut Waiter, n: usize) -> Result<Sequence, ClaimError> {
         loop {
             self.heed_signals()?;
             let front = self.front();
@@ -493,7 +501,7 @@ impl fmt::Display for ClaimError {
         match self {
             Self::Full { free } => write!(
                 f,
-                "the ring is full, {free} slots are free: wait for its consumers, or claim fewer"
+                "the ring is full (free slots: {free}): wait for its consumers, or claim fewer"
             ),
             Self::TooLong {
                 requested,

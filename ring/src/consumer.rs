@@ -14,7 +14,7 @@ use crate::ring::poison;
 use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
-use crate::wait::{EventCount, Patience, Wait, Waiter, let_batches_grow};
+use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, let_batches_grow};
 
 /// What a consumer is to be like; made by [`Ring::consumer`](crate::Ring::consumer).
 ///
@@ -305,6 +305,7 @@ impl<T> ConsumerBuilder<T> {
             name: self.name.clone(),
             wait: self.wait,
             batch_limit: self.batch_limit as u64,
+            waits: Waits::default(),
         }
     }
 }
@@ -347,6 +348,7 @@ pub struct Consumer<T> {
     name: String,
     wait: Wait,
     batch_limit: u64,
+    waits: Waits,
 }
 
 impl<T> Consumer<T> {
@@ -446,7 +448,42 @@ impl<T> Consumer<T> {
         self.probe.position()
     }
 
-    /// How many sequences it has stepped over because they carry no event.
+    /// The first sequence that is for it; events below this one are not.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// let late = ring.consumer("late").join()?;
+    /// assert_eq!(late.start(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn start(&self) -> Sequence {
+        self.probe.start()
+    }
+
+    /// How often it has waited for events.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Ring, Wait};
+    /// # use std::time::{Duration, Instant};
+    /// let ring = Ring::builder(8).parking().build(u64::default)?;
+    /// let mut book = ring.consumer("book").wait(Wait::Park).join()?;
+    /// # let feed = ring.producer()?;
+    /// assert!(book.next_batch_deadline(Instant::now() + Duration::from_millis(1)).is_err());
+    /// assert_eq!(book.waits().waited, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    /// How many sequences, from its start on, it has stepped over because they carry no event.
     ///
     /// # Examples
     /// See [`Consumer`].
@@ -574,6 +611,12 @@ impl<T> Consumer<T> {
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
         let mut waiter = Waiter::new(self.wait, patience);
+        let to = self.wait_by(&mut waiter);
+        self.waits.add(&waiter);
+        to
+    }
+
+    fn wait_by(&mut self, waiter: &mut Waiter) -> Result<Sequence, NotReady> {
         loop {
             if let Some(ended) = self.what_ended_it() {
                 return Err(ended.into());
@@ -802,6 +845,30 @@ impl<'c, T> Batch<'c, T> {
     pub fn release(&mut self, n: usize) {
         let to = self.probe.read() + n.min(self.len()) as u64;
         self.probe.pass(to);
+    }
+
+    /// Releases what its consumer [holds](Batch::hold) from earlier batches, up to the event of this
+    /// sequence; as [`Consumer::release_until`], for who has the next batch in hand.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(char::default)?;
+    /// # let mut feed = ring.producer()?;
+    /// let mut journal = ring.consumer("journal").join()?;
+    /// feed.publish_value('a')?;
+    /// journal.next_batch()?.hold(); // a write has begun
+    /// feed.publish_value('b')?;
+    /// let mut batch = journal.next_batch()?;
+    /// batch.release_held(1); // it has ended
+    /// batch.hold(); // another has begun
+    /// assert_eq!(journal.held().collect::<Vec<_>>(), [(1, &'b')]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn release_held(&mut self, until: Sequence) {
+        let to = until.clamp(self.probe.position(), self.probe.read());
+        self.probe.release(to);
     }
 
     /// Goes on without releasing what it has not: the next batch starts behind it, and its events stay

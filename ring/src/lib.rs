@@ -198,7 +198,7 @@ pub use sequence::Sequence;
 pub use snapshot::{Member, Snapshot};
 #[cfg(any(loom, failpoints))]
 pub use step::{Step, at_each_step};
-pub use wait::Wait;
+pub use wait::{Wait, Waits};
 
 /// The README's example is compiled and run like those of the documentation.
 #[cfg(doctest)]

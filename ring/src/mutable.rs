@@ -93,7 +93,7 @@ impl<T> MutableConsumer<T> {
         self.0.next_batch_deadline(deadline).map(MutableBatch)
     }
 
-    /// As [`Consumer::skip_to_latest`].
+    /// As [`Consumer::skip_to_latest`]. Later stages get what it drops, unchanged.
     ///
     /// # Examples
     /// ```
@@ -235,6 +235,15 @@ impl<'c, T> MutableBatch<'c, T> {
     #[inline]
     pub fn release(&mut self, n: usize) {
         self.0.release(n);
+    }
+
+    /// As [`Batch::release_held`].
+    ///
+    /// # Examples
+    /// See [`Batch::release_held`].
+    #[inline]
+    pub fn release_held(&mut self, until: Sequence) {
+        self.0.release_held(until);
     }
 
     /// As [`Batch::hold`]. What is held can be read, and is not changed any more.

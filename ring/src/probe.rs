@@ -61,7 +61,7 @@ impl<T> Probe<T> {
             read: entry.start,
             known: entry.known,
             boundary: entry.known, // It may start inside a batch.
-            target: entry.target,
+            target: entry.target.max(entry.start),
             limit: if entry.before.is_empty() {
                 Sequence::MAX
             } else {
@@ -78,6 +78,11 @@ impl<T> Probe<T> {
 
     pub(crate) fn row(&self) -> usize {
         self.row
+    }
+
+    /// The first sequence that is for it.
+    pub(crate) fn start(&self) -> Sequence {
+        self.target
     }
 
     /// The next sequence that it has not released.
@@ -214,7 +219,8 @@ impl<T> Probe<T> {
     fn step_over(&mut self, hi: Sequence) {
         debug_assert!(hi <= self.limit, "skip to {hi}, limit {}", self.limit);
         let row = self.memory.row(self.row);
-        row.record.add_skipped(hi - self.read);
+        let from = self.read.max(self.target);
+        row.record.add_skipped(hi.saturating_sub(from)); // What lies below was never for it.
         self.known = hi;
         self.pass(hi);
     }

@@ -10,7 +10,7 @@ use crate::region::Memory;
 use crate::ring::{Producers, Ring, poison};
 use crate::roster::ProducerError;
 use crate::sequence::Sequence;
-use crate::wait::{Patience, Wait};
+use crate::wait::{Patience, Wait, Waits};
 
 /// Publishes events; the only producer of its ring, or one of many as a [`SharedProducer`].
 ///
@@ -354,6 +354,22 @@ impl<T> Producer<T> {
         deadline: Instant,
     ) -> Result<Claim<'_, T>, ClaimError> {
         self.claim_many(n, Patience::Until(deadline))
+    }
+
+    /// How often it has waited for free slots.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// assert_eq!(feed.waits().waited, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.claimer.waits
     }
 
     /// How many slots are free, exactly, at some moment of the call.

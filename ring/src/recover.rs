@@ -39,6 +39,10 @@ use crate::wait::Wait;
 
 /// Proves that members are dead.
 ///
+/// A row is used again once its dead member is freed: forget it before [`Ring::recover`] can meet another
+/// member there. That a thread has been joined is a proof; that it is finished is none, as what it wrote
+/// need not be visible yet.
+///
 /// # Examples
 /// ```
 /// use annulus_ring::{Liveness, Ring};

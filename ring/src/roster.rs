@@ -84,6 +84,9 @@ pub(crate) struct Entry {
 /// assert_eq!(audit.next_batch()?.sequences().start, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Wherever it is to start, it joins where another consumer stands, or without one at the floor, and gates
+/// there until it first looks for events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {

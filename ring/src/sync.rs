@@ -67,7 +67,8 @@ mod platform {
     /// Events that an [observer](crate::Observer) can copy while they may be written: valid whatever
     /// their bits are, and without padding.
     ///
-    /// Every type that has zerocopy's `FromBytes` and `IntoBytes` has it.
+    /// Every type that has zerocopy's `FromBytes` and `IntoBytes` has it: derive them with the crate
+    /// `zerocopy` 0.8, and its feature `derive`.
     ///
     /// # Examples
     /// ```

@@ -156,11 +156,33 @@ pub(crate) enum Patience {
     Forever,
 }
 
+/// How often a member has waited.
+///
+/// # Examples
+/// See [`Consumer::waits`](crate::Consumer::waits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waits {
+    /// How many times it found nothing to do and had to wait.
+    pub waited: u64,
+    /// How many times it slept until it was woken, in all of these waits.
+    pub parked: u64,
+}
+
+impl Waits {
+    pub(crate) fn add(&mut self, waiter: &Waiter) {
+        self.waited += u64::from(waiter.has_paused);
+        self.parked += waiter.parks;
+    }
+}
+
 /// One wait, from the first poll that finds nothing to the last.
 pub(crate) struct Waiter {
     wait: Wait,
     patience: Patience,
     pauses: u32,
+    has_paused: bool,
+    parks: u64,
     backoff: Backoff,
     /// Where it is ready to park.
     prepared: Option<(*const EventCount, Epoch)>,
@@ -177,6 +199,8 @@ impl Waiter {
             wait,
             patience,
             pauses: 0,
+            has_paused: false,
+            parks: 0,
             backoff: Backoff::new(),
             prepared: None,
             prepared_at: Vec::new(),
@@ -189,11 +213,13 @@ impl Waiter {
         if !self.has_patience() {
             return false;
         }
+        self.has_paused = true;
         if self.is_to_park() {
             // The first time it gets ready, so that the caller looks once more before the second, which
             // sleeps. If something else holds the caller up by then, it gets ready there.
             match self.prepared.take() {
                 Some((prepared, epoch)) if ptr::eq(prepared, place) => {
+                    self.parks += 1;
                     place.sleep(epoch, self.time_left());
                 }
                 _ => self.prepared = Some((place, place.prepare())),

@@ -87,6 +87,8 @@ struct ModelConsumer {
     batch_limit: u64,
     /// Events below this one are not for it.
     target: Sequence,
+    /// The target that it had when it joined.
+    start: Sequence,
     /// The next sequence that it has not released.
     position: Sequence,
     /// The next sequence that it has not been given.
@@ -388,6 +390,7 @@ impl Model {
             after: self.all_before(&request.after),
             batch_limit: request.batch_limit as u64,
             target,
+            start: target,
             position,
             read: position,
             skipped: 0,
@@ -459,9 +462,15 @@ impl Model {
     fn step_over(&mut self, who: usize) {
         let passed = self.passed(who);
         while self.consumers[who].read < passed {
-            let ModelConsumer { read, target, .. } = self.consumers[who];
+            let ModelConsumer {
+                read,
+                target,
+                start,
+                ..
+            } = self.consumers[who];
             match self.fate(read) {
-                Some(Fate::Skipped) => self.consumers[who].skipped += 1,
+                Some(Fate::Skipped) if read >= start => self.consumers[who].skipped += 1,
+                Some(Fate::Skipped) => {}
                 Some(Fate::Event(_)) if read < target => {}
                 _ => return,
             }
@@ -1108,6 +1117,7 @@ impl Pair {
             assert_eq!(handle.name(), consumer.name);
             assert_eq!(handle.position(), consumer.position);
             assert_eq!(handle.skipped(), consumer.skipped);
+            assert_eq!(handle.start(), consumer.start);
             let held: Vec<_> = handle.held().map(|(s, event)| (s, *event)).collect();
             assert_eq!(held, model.held(*index));
         }

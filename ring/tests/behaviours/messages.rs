@@ -73,7 +73,7 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
         ),
         (
             ClaimError::Full { free: 2 }.into(),
-            &["full", "2 slots", "claim fewer"],
+            &["full", "free slots: 2", "claim fewer"],
         ),
         (
             ClaimError::TooLong {
