@@ -1,0 +1,245 @@
+//! What the threads of a pipeline share: who has ended and how, what failed, and whether it is aborted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use annulus_ring::{Poisoned, Sequence};
+
+use crate::failure::Failure;
+use crate::metrics::{Counter, Counters};
+
+/// The reason of a poison after a failure; of one after an abort.
+pub(crate) const FAILED: u32 = 0x414e_0001;
+pub(crate) const ABORTED: u32 = 0x414e_0002;
+
+/// How many failures are kept.
+pub(crate) const MOST_FAILURES: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Control {
+    state: Mutex<State>,
+    changed: Condvar,
+    aborted: AtomicBool,
+    pub(crate) stages: Vec<Arc<Post>>,
+}
+
+/// What is known of a stage from outside.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) name: String,
+    /// The first event that is for it.
+    pub(crate) start: Sequence,
+    pub(crate) counters: Counters,
+    /// How long it may take for a batch.
+    pub(crate) limit: Option<Duration>,
+    /// When it began the batch at hand, in ticks; 0 if it has none. Only if there is a limit.
+    pub(crate) busy_since: Counter,
+    /// The first sequence that it has not come to, once it has left.
+    pub(crate) left_at: Counter,
+}
+
+impl Post {
+    /// The first sequence that it has not come to.
+    pub(crate) fn next(&self) -> Sequence {
+        let Counters {
+            handled,
+            skipped,
+            failed,
+            ..
+        } = &self.counters;
+        let done = handled.get() + skipped.get() + failed.get();
+        self.left_at.get().max(self.start + done)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the stages are to begin, or to go home, as one of them has no thread.
+    begin: Option<bool>,
+    /// How each stage has ended, and on which thread it runs.
+    ended: Vec<Option<Ended>>,
+    threads: Vec<Option<ThreadId>>,
+    ran_on: Vec<Option<usize>>,
+    refused_pin: Vec<bool>,
+    failures: Vec<Arc<Failure>>,
+    more_failures: u64,
+    /// The failure that stopped it.
+    cause: Option<Arc<Failure>>,
+}
+
+/// How a stage has ended.
+///
+/// # Examples
+/// See [`Report`](crate::Report).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The ring was closed, and everything has been handled.
+    Drained,
+    /// The pipeline was aborted.
+    Aborted,
+    /// It failed, and that stopped the pipeline.
+    Failed(Arc<Failure>),
+    /// It failed, and the others went on.
+    Detached(Arc<Failure>),
+    /// Another stage failed, and that stopped the pipeline.
+    Stopped(Arc<Failure>),
+    /// Somebody poisoned the ring.
+    Poisoned(Poisoned),
+    /// It has not: its handler was still busy, and is left to itself.
+    Overdue,
+}
+
+impl Control {
+    pub(crate) fn new(stages: Vec<Arc<Post>>) -> Self {
+        let n = stages.len();
+        Self {
+            state: Mutex::new(State {
+                ended: vec![None; n],
+                threads: vec![None; n],
+                ran_on: vec![None; n],
+                refused_pin: vec![false; n],
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+            aborted: AtomicBool::new(false),
+            stages,
+        }
+    }
+
+    /// The stages of these names.
+    pub(crate) fn posts_named(&self, names: &[String]) -> Vec<Arc<Post>> {
+        let posts = self.stages.iter().filter(|post| names.contains(&post.name));
+        posts.cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing of the user's runs under it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn aborted(&self) -> &AtomicBool {
+        &self.aborted
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        // RELAXED: what else there is to know stands under the lock.
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn abort(&self) {
+        let state = self.lock();
+        // RELAXED: as above.
+        self.aborted.store(true, Ordering::Relaxed);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Whether there is a thread for each stage, which are to begin, or not.
+    pub(crate) fn begin(&self, is_complete: bool) {
+        self.lock().begin = Some(is_complete);
+        self.changed.notify_all();
+    }
+
+    /// Waits to be told.
+    pub(crate) fn is_to_begin(&self) -> bool {
+        self.wait_while(None, |state| state.begin.is_none());
+        self.lock().begin == Some(true)
+    }
+
+    pub(crate) fn runs_here(&self, stage: usize, pinned: Option<bool>) {
+        let mut state = self.lock();
+        state.threads[stage] = Some(thread::current().id());
+        state.refused_pin[stage] = pinned == Some(false);
+    }
+
+    pub(crate) fn ran_on(&self, stage: usize, core: Option<usize>) {
+        self.lock().ran_on[stage] = core;
+    }
+
+    pub(crate) fn where_it_ran(&self, stage: usize) -> (Option<usize>, bool) {
+        let state = self.lock();
+        (state.ran_on[stage], state.refused_pin[stage])
+    }
+
+    /// A stage is done, and will not touch anything any more.
+    pub(crate) fn ended(&self, stage: usize, how: Ended) {
+        self.lock().ended[stage] = Some(how);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn how_ended(&self, stage: usize) -> Option<Ended> {
+        self.lock().ended[stage].clone()
+    }
+
+    pub(crate) fn all_ended(&self) -> bool {
+        self.lock().ended.iter().all(Option::is_some)
+    }
+
+    /// Keeps a failure for the report. The first that stops the pipeline is what producers hear.
+    pub(crate) fn failed(&self, failure: &Arc<Failure>, stops: bool) {
+        let mut state = self.lock();
+        if state.failures.len() < MOST_FAILURES {
+            state.failures.push(failure.clone());
+        } else {
+            state.more_failures += 1;
+        }
+        if stops && state.cause.is_none() {
+            state.cause = Some(failure.clone());
+        }
+    }
+
+    pub(crate) fn failures(&self) -> (Vec<Arc<Failure>>, u64) {
+        let state = self.lock();
+        (state.failures.clone(), state.more_failures)
+    }
+
+    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
+        self.lock().cause.clone()
+    }
+
+    /// Waits until all stages have ended, but for one that this thread runs itself; false at the deadline.
+    pub(crate) fn wait_for_all(&self, deadline: Option<Instant>) -> bool {
+        let me = thread::current().id();
+        let is_missing = |state: &mut State| {
+            let mut stages = state.ended.iter().zip(&state.threads);
+            stages.any(|(ended, thread)| ended.is_none() && *thread != Some(me))
+        };
+        self.wait_while(deadline, is_missing)
+    }
+
+    /// Waits so long, or less if the pipeline is aborted.
+    pub(crate) fn pause(&self, pause: Duration) {
+        if !pause.is_zero() {
+            self.wait_while(Instant::now().checked_add(pause), |_| !self.is_aborted());
+        }
+    }
+
+    /// Waits so long, or less if all stages have ended; then there is nobody to look after.
+    pub(crate) fn pause_while_running(&self, pause: Duration) -> bool {
+        let deadline = Instant::now().checked_add(pause);
+        !self.wait_while(deadline, |state| state.ended.iter().any(Option::is_none))
+    }
+
+    /// Returns false at the deadline.
+    fn wait_while(
+        &self,
+        deadline: Option<Instant>,
+        mut condition: impl FnMut(&mut State) -> bool,
+    ) -> bool {
+        let mut state = self.lock();
+        while condition(&mut state) {
+            state = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return false,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => (self.changed.wait(state)).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        true
+    }
+}

@@ -1,0 +1,298 @@
+//! A producer for a pipeline: what it does when the ring is full, and what it hears when the pipeline stops.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use annulus_ring::{
+    ClaimError, Producer, ProducerError, Ring, Sequence, SharedProducer, Slots, Wait, Waits,
+};
+
+use crate::control::{Control, FAILED};
+use crate::failure::Failure;
+use crate::metrics::Counter;
+
+/// What a [`Feed`] does when the ring is full.
+///
+/// # Examples
+/// See [`Feed`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Wait.
+    #[default]
+    Wait,
+    /// Wait so long, and then fail.
+    WaitFor(Duration),
+    /// Fail.
+    Fail,
+    /// Drop what was to be published, and count it.
+    DropNewest,
+}
+
+/// Publishes to a pipeline; made by [`Running::feed`](crate::Running::feed).
+///
+/// A producer of the ring, with a policy for when that is full, and errors that tell why a pipeline has stopped.
+/// When the last producer is dropped the ring is closed, and the pipeline ends when all is handled.
+///
+/// # Examples
+/// ```
+/// # use annulus::{Overflow, Pipeline, Stage};
+/// # use annulus::ring::Ring;
+/// # use std::time::Duration;
+/// # let ring = Ring::builder(64).build(u64::default)?;
+/// # let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+/// let mut quotes = running.feed(Overflow::DropNewest)?;
+/// match quotes.publish(|price| *price = 5_853_300)? {
+///     Some(sequence) => assert_eq!(sequence, 0),
+///     None => println!("too fast: {} quotes dropped", quotes.dropped()),
+/// }
+/// drop(quotes);
+/// let report = running.stop(Duration::from_secs(5))?;
+/// assert_eq!(report.published, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Feed<T> {
+    producer: Kind<T>,
+    overflow: Overflow,
+    control: Arc<Control>,
+    counters: Arc<FeedCounters>,
+    /// As last made known.
+    waits: Waits,
+}
+
+#[derive(Debug)]
+enum Kind<T> {
+    Only(Producer<T>),
+    OneOfMany(SharedProducer<T>),
+}
+
+impl<T> Feed<T> {
+    pub(crate) fn join(
+        ring: &Ring<T>,
+        overflow: Overflow,
+        control: Arc<Control>,
+        counters: Arc<FeedCounters>,
+    ) -> Result<Self, ProducerError> {
+        let producer = match ring.producer() {
+            Ok(producer) => Kind::Only(producer),
+            Err(ProducerError::WrongKind { .. }) => Kind::OneOfMany(ring.shared_producer()?),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            producer,
+            overflow,
+            control,
+            counters,
+            waits: Waits::default(),
+        })
+    }
+
+    /// Sets how it waits for free slots.
+    ///
+    /// # Errors
+    /// If it is to park, and the ring was built without parking.
+    pub fn with_wait(self, wait: Wait) -> Result<Self, ProducerError> {
+        let producer = match self.producer {
+            Kind::Only(producer) => Kind::Only(producer.with_wait(wait)?),
+            Kind::OneOfMany(producer) => Kind::OneOfMany(producer.with_wait(wait)?),
+        };
+        Ok(Self { producer, ..self })
+    }
+
+    /// Publishes one event, written in place by `write`, and returns its sequence, or nothing if it was dropped
+    /// because the ring is full.
+    ///
+    /// # Errors
+    /// [`FeedError::Full`] by its [`Overflow`]; that the pipeline has been stopped, or has failed and why.
+    #[inline]
+    pub fn publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Option<Sequence>, FeedError> {
+        let published = match self.overflow {
+            Overflow::Wait => self.producer().publish(write),
+            Overflow::WaitFor(time) => match Instant::now().checked_add(time) {
+                Some(deadline) => self.producer().publish_deadline(deadline, write),
+                None => self.producer().publish(write),
+            },
+            Overflow::Fail | Overflow::DropNewest => self.producer().try_publish(write),
+        };
+        self.count_waits();
+        match published {
+            Ok(sequence) => Ok(Some(sequence)),
+            Err(error) => self.refused(error, 1).map(|()| None),
+        }
+    }
+
+    /// Publishes `n` events, all at once, and returns the first sequence, or nothing if they were dropped because
+    /// so many slots were not free.
+    ///
+    /// # Errors
+    /// As [`Feed::publish`]; [`ClaimError::TooLong`] if the ring has fewer slots.
+    #[inline]
+    pub fn publish_batch(
+        &mut self,
+        n: usize,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Option<Sequence>, FeedError> {
+        let published = match self.overflow {
+            Overflow::Wait => self.producer().publish_batch(n, write),
+            Overflow::WaitFor(time) => match Instant::now().checked_add(time) {
+                Some(deadline) => self.producer().publish_batch_deadline(n, deadline, write),
+                None => self.producer().publish_batch(n, write),
+            },
+            Overflow::Fail | Overflow::DropNewest => self.producer().try_publish_batch(n, write),
+        };
+        self.count_waits();
+        match published {
+            Ok(sequences) => Ok(Some(sequences.start)),
+            Err(error) => self.refused(error, n).map(|()| None),
+        }
+    }
+
+    /// How many events it has dropped because the ring was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.get()
+    }
+
+    /// How often it has waited for free slots.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        match &self.producer {
+            Kind::Only(producer) => producer.waits(),
+            Kind::OneOfMany(producer) => producer.waits(),
+        }
+    }
+
+    /// The producer itself, for what is not here: claims as values, free slots.
+    #[inline]
+    pub fn producer(&mut self) -> &mut Producer<T> {
+        match &mut self.producer {
+            Kind::Only(producer) => producer,
+            Kind::OneOfMany(producer) => producer,
+        }
+    }
+
+    /// Makes its waits known, if there are new ones.
+    #[inline]
+    fn count_waits(&mut self) {
+        let waits = self.waits();
+        if waits != self.waits {
+            self.waits = waits;
+            self.counters.waits.set(waits.waited);
+            self.counters.parks.set(waits.parked);
+        }
+    }
+
+    #[cold]
+    fn refused(&self, error: ClaimError, n: usize) -> Result<(), FeedError> {
+        match error {
+            ClaimError::Full { .. } | ClaimError::TooFewConsumers { .. }
+                if self.overflow == Overflow::DropNewest =>
+            {
+                self.counters.dropped.add(n as u64);
+                Ok(())
+            }
+            ClaimError::Full { free } => Err(FeedError::Full { free }),
+            ClaimError::Closed => Err(FeedError::Stopped),
+            ClaimError::Poisoned(_) if self.control.is_aborted() => Err(FeedError::Stopped),
+            ClaimError::Poisoned(poisoned) => match self.control.cause() {
+                Some(failure) if poisoned.reason == FAILED => Err(FeedError::Failed(failure)),
+                _ => Err(FeedError::Claim(error)),
+            },
+            error => Err(FeedError::Claim(error)),
+        }
+    }
+}
+
+/// What a feed counts; its thread alone writes it.
+#[derive(Debug, Default)]
+pub(crate) struct FeedCounters {
+    dropped: Counter,
+    waits: Counter,
+    parks: Counter,
+}
+
+impl FeedCounters {
+    pub(crate) fn read(&self) -> FeedMetrics {
+        FeedMetrics {
+            dropped: self.dropped.get(),
+            waits: self.waits.get(),
+            parks: self.parks.get(),
+        }
+    }
+}
+
+/// What a [`Feed`] has counted so far.
+///
+/// # Examples
+/// See [`Report`](crate::Report).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedMetrics {
+    /// How many events it dropped because the ring was full.
+    pub dropped: u64,
+    /// How many times it had to wait for free slots.
+    pub waits: u64,
+    /// How many times it slept until it was woken, in all of these waits.
+    pub parks: u64,
+}
+
+/// Why a [`Feed`] published nothing.
+///
+/// # Examples
+/// ```
+/// # use annulus::{FeedError, Overflow, Pipeline, Stage};
+/// # use annulus::ring::Ring;
+/// # let ring = Ring::builder(64).build(u64::default)?;
+/// let risk = Stage::each("risk", |_: &u64, _| Err("limit reached"));
+/// let running = Pipeline::on(&ring).stage(risk).start()?;
+/// let mut feed = running.feed(Overflow::Wait)?;
+/// let why = loop {
+///     if let Err(why) = feed.publish(|price| *price = 7) {
+///         break why;
+///     }
+/// };
+/// assert!(matches!(&why, FeedError::Failed(failure) if failure.stage == "risk"));
+/// assert!(why.to_string().ends_with("limit reached"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// There are fewer free slots than asked for, and it is not to wait, or not any longer.
+    Full {
+        /// How many were free.
+        free: usize,
+    },
+    /// The pipeline has been stopped or aborted.
+    Stopped,
+    /// A stage failed, and that stopped the pipeline.
+    Failed(Arc<Failure>),
+    /// Something else.
+    Claim(ClaimError),
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { free } => ClaimError::Full { free: *free }.fmt(f),
+            Self::Stopped => f.write_str("the pipeline has been stopped"),
+            Self::Failed(failure) => write!(f, "the pipeline has stopped: {failure}"),
+            Self::Claim(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for FeedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(failure) => Some(&**failure),
+            Self::Claim(error) => Some(error),
+            Self::Full { .. } | Self::Stopped => None,
+        }
+    }
+}

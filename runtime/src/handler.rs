@@ -1,0 +1,598 @@
+//! What a stage does with events: handlers, and the batch that one has in hand.
+
+use std::error::Error;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use annulus_ring::{Batch, Consumer, Held, MutableBatch, MutableConsumer, Sequence};
+
+use crate::metrics::{Times, ticks};
+
+/// Why a handler failed: any error. A `&str` or a `String` becomes one by `?` or `.into()`.
+pub type HandlerError = Box<dyn Error + Send + Sync>;
+
+/// Reads the events of a stage.
+///
+/// It is called on the thread of its stage only, and so need not be `Send` if it is
+/// [built there](crate::Stage::with). What becomes of a failure, an error or a panic, is for the
+/// [`OnFailure`](crate::OnFailure) of its stage to say.
+///
+/// # Examples
+/// ```
+/// use annulus::{At, Handler, HandlerError, Pipeline, Stage};
+/// use annulus::ring::Ring;
+/// # use std::time::Duration;
+///
+/// /// Writes as many prices at once as there are.
+/// #[derive(Default)]
+/// struct Journal { open: Vec<u64> }
+///
+/// impl Handler<u64> for Journal {
+///     fn on_event(&mut self, price: &u64, at: At) -> Result<(), HandlerError> {
+///         self.open.push(*price);
+///         if at.is_last() {
+///             self.open.clear(); // written
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let ring = Ring::builder(64).build(u64::default)?;
+/// let running = Pipeline::on(&ring).stage(Stage::new("journal", Journal::default())).start()?;
+/// let mut feed = ring.producer()?;
+/// feed.publish_value(7)?;
+/// drop(feed);
+/// let report = running.stop(Duration::from_secs(5))?;
+/// assert_eq!(report.stages[0].handled, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Handler<T>: 'static {
+    /// Called once, before everything else, with the name of the stage. If it fails the stage handles
+    /// nothing: the pipeline stops, or the stage is detached if that is what its failures do.
+    ///
+    /// # Errors
+    /// Whatever kept it from starting.
+    fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
+        let _ = stage;
+        Ok(())
+    }
+
+    /// Called with each batch; hands its events to [`Handler::on_event`] if it is not overridden.
+    ///
+    /// When it returns `Ok` all events are handled, also those that it has not taken. When it fails, it is the
+    /// event taken last that failed, or the first if none was taken.
+    ///
+    /// # Errors
+    /// Whatever kept it from handling an event.
+    #[inline]
+    fn on_batch(&mut self, events: &mut Events<'_, T>) -> Result<(), HandlerError> {
+        while let Some((event, at)) = events.next() {
+            self.on_event(event, at)?;
+        }
+        Ok(())
+    }
+
+    /// Called with each event.
+    ///
+    /// # Errors
+    /// Whatever kept it from handling the event.
+    fn on_event(&mut self, event: &T, at: At) -> Result<(), HandlerError>;
+
+    /// Called when there is nothing to handle, before the stage waits; and again at intervals if it has
+    /// [some](crate::Stage::idle_every). The place to release what is held.
+    ///
+    /// # Errors
+    /// Whatever failed: it ends the stage, as no event is to blame.
+    fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
+        let _ = idle;
+        Ok(())
+    }
+
+    /// Called once, after everything else, however the stage has ended.
+    ///
+    /// # Errors
+    /// Whatever failed: it is in the report.
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// Reads and changes the events of a stage; as [`Handler`].
+///
+/// # Examples
+/// See [`Stage::new_mut`](crate::Stage::new_mut).
+pub trait HandlerMut<T>: 'static {
+    /// As [`Handler::on_start`].
+    ///
+    /// # Errors
+    /// As there.
+    fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
+        let _ = stage;
+        Ok(())
+    }
+
+    /// As [`Handler::on_batch`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    fn on_batch(&mut self, events: &mut EventsMut<'_, T>) -> Result<(), HandlerError> {
+        while let Some((event, at)) = events.next() {
+            self.on_event(event, at)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Handler::on_event`].
+    ///
+    /// # Errors
+    /// As there.
+    fn on_event(&mut self, event: &mut T, at: At) -> Result<(), HandlerError>;
+
+    /// As [`Handler::on_idle`].
+    ///
+    /// # Errors
+    /// As there.
+    fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
+        let _ = idle;
+        Ok(())
+    }
+
+    /// As [`Handler::on_stop`].
+    ///
+    /// # Errors
+    /// As there.
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+impl<T, H: Handler<T> + ?Sized> Handler<T> for Box<H> {
+    fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
+        (**self).on_start(stage)
+    }
+
+    #[inline]
+    fn on_batch(&mut self, events: &mut Events<'_, T>) -> Result<(), HandlerError> {
+        (**self).on_batch(events)
+    }
+
+    #[inline]
+    fn on_event(&mut self, event: &T, at: At) -> Result<(), HandlerError> {
+        (**self).on_event(event, at)
+    }
+
+    fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
+        (**self).on_idle(idle)
+    }
+
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        (**self).on_stop()
+    }
+}
+
+/// Several behind one stage: each event goes to one after the other, by [`Handler::on_event`]. All of them
+/// are stopped; the first failure is the one that counts.
+impl<T, H: Handler<T>> Handler<T> for Vec<H> {
+    fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
+        self.iter_mut().try_for_each(|each| each.on_start(stage))
+    }
+
+    fn on_event(&mut self, event: &T, at: At) -> Result<(), HandlerError> {
+        self.iter_mut()
+            .try_for_each(|each| each.on_event(event, at))
+    }
+
+    fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
+        self.iter_mut().try_for_each(|each| each.on_idle(idle))
+    }
+
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        let stopped = self.iter_mut().map(Handler::on_stop);
+        stopped.fold(Ok(()), Result::and)
+    }
+}
+
+/// What a closure returns that handles events: nothing, or a result.
+pub trait Outcome: sealed::Outcome {}
+
+impl Outcome for () {}
+impl<E: Into<HandlerError>> Outcome for Result<(), E> {}
+
+/// A closure as a handler.
+pub(crate) struct Each<F>(pub(crate) F);
+
+impl<T, R: Outcome, F: FnMut(&T, At) -> R + 'static> Handler<T> for Each<F> {
+    #[inline]
+    fn on_event(&mut self, event: &T, at: At) -> Result<(), HandlerError> {
+        sealed::Outcome::into_result((self.0)(event, at))
+    }
+}
+
+impl<T, R: Outcome, F: FnMut(&mut T, At) -> R + 'static> HandlerMut<T> for Each<F> {
+    #[inline]
+    fn on_event(&mut self, event: &mut T, at: At) -> Result<(), HandlerError> {
+        sealed::Outcome::into_result((self.0)(event, at))
+    }
+}
+
+/// Where an event stands in its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct At {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// How many events of its batch come after it.
+    pub left: usize,
+    /// How many events the batch had when it was taken.
+    pub batch: usize,
+    /// How many events were known to be waiting when the batch was taken, its own included.
+    pub backlog: usize,
+}
+
+impl At {
+    /// Whether it is the last of its batch: the moment to flush.
+    #[inline]
+    #[must_use]
+    pub fn is_last(self) -> bool {
+        self.left == 0
+    }
+}
+
+/// The events that a [`Handler`] has in hand.
+pub type Events<'c, T> = Lot<'c, Batch<'c, T>>;
+
+/// The events that a [`HandlerMut`] has in hand, and may change.
+pub type EventsMut<'c, T> = Lot<'c, MutableBatch<'c, T>>;
+
+/// A batch of events, taken one by one by [`Events::next`] and released when the handler returns.
+#[derive(Debug)]
+pub struct Lot<'c, B: sealed::Batched> {
+    batch: B,
+    /// How many of the batch have been taken.
+    taken: usize,
+    /// How many there were at first, and were known to be waiting.
+    size: usize,
+    backlog: usize,
+    /// Whether it is to be held and not released.
+    hold: bool,
+    /// Whether it refused an event because the pipeline was aborted.
+    is_cut: bool,
+    /// How many have been released before the end.
+    released: usize,
+    aborted: &'c AtomicBool,
+    times: Option<&'c Times>,
+}
+
+impl<T> Lot<'_, Batch<'_, T>> {
+    /// Takes the next event, and says where it stands; nothing at the end, or if the pipeline is aborted.
+    #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it returns borrows from it"
+    )]
+    pub fn next(&mut self) -> Option<(&T, At)> {
+        let index = self.take()?;
+        Some((&self.batch[index], self.at(index)))
+    }
+}
+
+impl<T> Lot<'_, MutableBatch<'_, T>> {
+    /// Takes the next event, and says where it stands; nothing at the end, or if the pipeline is aborted.
+    #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it returns borrows from it"
+    )]
+    pub fn next(&mut self) -> Option<(&mut T, At)> {
+        let index = self.take()?;
+        let at = self.at(index);
+        Some((&mut self.batch[index], at))
+    }
+}
+
+impl<'c, B: sealed::Batched> Lot<'c, B> {
+    pub(crate) fn new(batch: B, aborted: &'c AtomicBool, times: Option<&'c Times>) -> Self {
+        Self {
+            size: batch.len(),
+            backlog: batch.backlog(),
+            batch,
+            taken: 0,
+            hold: false,
+            is_cut: false,
+            released: 0,
+            aborted,
+            times,
+        }
+    }
+
+    /// The sequences that it still holds, taken or not.
+    #[must_use]
+    pub fn sequences(&self) -> Range<Sequence> {
+        self.batch.sequences()
+    }
+
+    /// How many events have not been taken.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.len() - self.taken
+    }
+
+    /// Whether all events have been taken.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many events were known to be waiting when it was taken, its own included.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.backlog
+    }
+
+    /// Releases what has been taken: later stages can read it and producers overwrite it, before the batch
+    /// ends. It counts as handled, and no rewind brings it back.
+    pub fn release(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        self.released += taken;
+        self.let_go(taken);
+    }
+
+    /// Releases the first `n`.
+    fn let_go(&mut self, n: usize) {
+        if let Some(times) = self.times {
+            let first = self.batch.sequences().start;
+            times.hand_over(first..first + n as u64, ticks());
+        }
+        self.batch.release(n);
+    }
+
+    /// Goes on without releasing the batch when the handler returns: its events stay where they are until
+    /// [`Idle::release_held`] or [`Lot::release_held`]. For work that ends later, such as a write in flight.
+    pub fn hold(&mut self) {
+        self.hold = true;
+    }
+
+    /// Releases what is held from earlier batches, up to the event of this sequence.
+    pub fn release_held(&mut self, until: Sequence) {
+        self.batch.release_held(until);
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<usize> {
+        // RELAXED: it carries nothing but itself.
+        if self.taken == self.batch.len() || self.aborted.load(Ordering::Relaxed) {
+            self.is_cut = self.taken != self.batch.len();
+            return None;
+        }
+        self.taken += 1;
+        Some(self.taken - 1)
+    }
+
+    #[inline]
+    fn at(&self, index: usize) -> At {
+        At {
+            sequence: self.batch.sequences().start + index as u64,
+            left: self.batch.len() - 1 - index,
+            batch: self.size,
+            backlog: self.backlog,
+        }
+    }
+
+    /// The index of the event that the handler is at, in what the batch still holds.
+    fn in_hand(&self) -> usize {
+        self.taken.saturating_sub(1)
+    }
+
+    /// The sequence of the event that the handler is at.
+    pub(crate) fn sequence_in_hand(&self) -> Sequence {
+        self.batch.sequences().start + self.in_hand() as u64
+    }
+
+    /// The event that the handler is at; none if it has released everything.
+    pub(crate) fn event_in_hand(&self) -> Option<&B::Event> {
+        self.batch.get(self.in_hand())
+    }
+
+    /// Goes back to the event that the handler is at.
+    pub(crate) fn retry(&mut self) {
+        self.taken = self.in_hand();
+    }
+
+    /// Goes back to the first event that is not released.
+    pub(crate) fn rewind(&mut self) {
+        self.taken = 0;
+    }
+
+    /// Is done with all events up to the one that the handler is at, and with that. Returns how many came
+    /// before it, and whether it was one.
+    pub(crate) fn give_up(&mut self) -> (usize, usize) {
+        let before = self.in_hand();
+        let failed = usize::from(self.event_in_hand().is_some());
+        let handled = before + std::mem::take(&mut self.released);
+        self.taken = 0;
+        self.let_go(before + failed);
+        (handled, failed)
+    }
+
+    /// Whether it refused an event because the pipeline was aborted.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether nothing is left of it.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.batch.len() == 0
+    }
+
+    /// Ends the batch, whose handler has returned; returns how many events were handled since the last
+    /// failure.
+    pub(crate) fn finish(mut self) -> usize {
+        let rest = if self.is_cut {
+            self.taken
+        } else {
+            self.batch.len()
+        };
+        let handled = rest + self.released;
+        if self.is_cut {
+            self.let_go(rest);
+            self.batch.give_back();
+        } else if self.hold {
+            self.batch.hold();
+        }
+        handled
+    }
+
+    /// Ends the batch whose handler has failed for good.
+    pub(crate) fn give_back(self) {
+        self.batch.give_back();
+    }
+}
+
+/// A stage that has nothing to handle.
+pub struct Idle<'i, T> {
+    holds: &'i mut dyn sealed::Holds<T>,
+    is_ending: bool,
+}
+
+impl<'i, T> Idle<'i, T> {
+    pub(crate) fn new(holds: &'i mut dyn sealed::Holds<T>, is_ending: bool) -> Self {
+        Self { holds, is_ending }
+    }
+
+    /// Releases what is [held](Lot::hold), up to the event of this sequence.
+    pub fn release_held(&mut self, until: Sequence) {
+        self.holds.release_held(until);
+    }
+
+    /// What is held, in order.
+    #[must_use]
+    pub fn held(&self) -> Held<'_, T> {
+        self.holds.held()
+    }
+
+    /// Whether there will be no more events: the stage ends when nothing is held any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+}
+
+impl<T> std::fmt::Debug for Idle<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Idle")
+            .field("is_ending", &self.is_ending)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait Outcome {
+        fn into_result(self) -> Result<(), HandlerError>;
+    }
+
+    impl Outcome for () {
+        #[inline]
+        fn into_result(self) -> Result<(), HandlerError> {
+            Ok(())
+        }
+    }
+
+    impl<E: Into<HandlerError>> Outcome for Result<(), E> {
+        #[inline]
+        fn into_result(self) -> Result<(), HandlerError> {
+            self.map_err(Into::into)
+        }
+    }
+
+    /// A batch of either kind.
+    pub trait Batched {
+        type Event;
+
+        fn sequences(&self) -> Range<Sequence>;
+        fn len(&self) -> usize;
+        fn backlog(&self) -> usize;
+        fn get(&self, index: usize) -> Option<&Self::Event>;
+        fn release(&mut self, n: usize);
+        fn release_held(&mut self, until: Sequence);
+        fn hold(self);
+        fn give_back(self);
+    }
+
+    /// Whoever holds events of earlier batches.
+    pub(crate) trait Holds<T> {
+        fn release_held(&mut self, until: Sequence);
+        fn held(&self) -> Held<'_, T>;
+    }
+
+    impl<T> Holds<T> for Consumer<T> {
+        fn release_held(&mut self, until: Sequence) {
+            self.release_until(until);
+        }
+
+        fn held(&self) -> Held<'_, T> {
+            Consumer::held(self)
+        }
+    }
+
+    impl<T> Holds<T> for MutableConsumer<T> {
+        fn release_held(&mut self, until: Sequence) {
+            self.release_until(until);
+        }
+
+        fn held(&self) -> Held<'_, T> {
+            Consumer::held(self)
+        }
+    }
+
+    macro_rules! batched {
+        ($batch:ident) => {
+            impl<T> Batched for $batch<'_, T> {
+                type Event = T;
+
+                #[inline]
+                fn sequences(&self) -> Range<Sequence> {
+                    Batch::sequences(self)
+                }
+
+                #[inline]
+                fn len(&self) -> usize {
+                    Batch::len(self)
+                }
+
+                #[inline]
+                fn backlog(&self) -> usize {
+                    Batch::backlog(self)
+                }
+
+                fn get(&self, index: usize) -> Option<&T> {
+                    (index < Batch::len(self)).then(|| &self[index])
+                }
+
+                #[inline]
+                fn release(&mut self, n: usize) {
+                    $batch::release(self, n);
+                }
+
+                fn release_held(&mut self, until: Sequence) {
+                    $batch::release_held(self, until);
+                }
+
+                fn hold(self) {
+                    $batch::hold(self);
+                }
+
+                fn give_back(self) {
+                    $batch::give_back(self);
+                }
+            }
+        };
+    }
+
+    batched!(Batch);
+    batched!(MutableBatch);
+}

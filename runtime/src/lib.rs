@@ -1,0 +1,87 @@
+//! Pipelines of pinned, batching handlers over a lock-free ring.
+//!
+//! A graph of stages is described as data, checked, and started: each stage has a thread of its own, which hands
+//! every event of the ring to its handler, after the stages that it comes after are done with it. A handler may
+//! fail, and its stage has a policy for that. Stopping loses nothing, and tells what became of every event.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use annulus::ring::Ring;
+//! use annulus::{Overflow, Pipeline, Stage};
+//!
+//! #[derive(Default)]
+//! struct Tick { price: u64, shares: u32 }
+//!
+//! let ring = Ring::builder(1024).build(Tick::default)?;
+//! let running = Pipeline::on(&ring)
+//!     .stage(Stage::each("journal", |tick: &Tick, at| println!("{}: {}", at.sequence, tick.price)))
+//!     .stage(Stage::each("risk", |tick: &Tick, _| match tick.shares {
+//!         0..1_000_000 => Ok(()),
+//!         _ => Err("too many shares"), // stops the pipeline: the default
+//!     }).after(["journal"]))
+//!     .start()?;
+//!
+//! let mut feed = running.feed(Overflow::Wait)?;
+//! feed.publish(|tick| *tick = Tick { price: 5_853_300, shares: 18 })?;
+//! drop(feed); // the last producer closes the ring
+//!
+//! let report = running.stop(Duration::from_secs(5))?;
+//! assert_eq!(report.stages[1].handled, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A life
+//!
+//! ```text
+//! Pipeline --start--> Running: each stage   on_start, (on_batch | on_idle)*, on_stop
+//!    |                   |
+//!    | StartError:       | the ring is closed: by the last producer, or by stop   -> drained
+//!    | nothing           | abort, or the deadline of a stop                       -> aborted
+//!    | has happened      | a handler fails, and its policy is to stop             -> failed, others stopped
+//!    |                   | a handler fails, and its policy is to detach           -> detached, others go on
+//!    v                   v
+//!                      Report: published = handled + skipped + failed + left, for each stage
+//! ```
+//!
+//! `on_start` and `on_stop` are called exactly once, whatever happens, also if the pipeline is stopped before its
+//! threads have run.
+//!
+//! # Limits
+//!
+//! * A handler that does not return cannot be stopped: its stage is reported as overdue and left to itself.
+//! * The only producer of a ring closes it, so a stop waits for it to be dropped or to publish once more, until
+//!   its deadline. Many producers are stopped at once.
+//! * An abort, and a failure that stops the pipeline, poison the ring: it cannot be used again.
+//! * Panics are caught where they unwind; a program built with `panic = "abort"` ends.
+//!
+//! The ring itself is [`ring`].
+#![forbid(unsafe_code)]
+
+// What users write.
+mod feed;
+mod handler;
+mod pipeline;
+mod running;
+mod topology;
+
+// What happens to it.
+mod control;
+mod failure;
+mod metrics;
+mod pin;
+mod stage;
+mod supervise;
+
+pub use annulus_ring as ring;
+
+pub use control::Ended;
+pub use failure::{Again, Cause, DeadLetter, During, Failure, OnFailure, Then, Verdict};
+pub use feed::{Feed, FeedError, FeedMetrics, Overflow};
+pub use handler::{At, Events, EventsMut, Handler, HandlerError, HandlerMut, Idle, Lot, Outcome};
+pub use metrics::{Distribution, Metrics, Timed, TimesRead, ticks};
+pub use pin::{Placement, Warning};
+pub use pipeline::{Pipeline, Settings, Stage, StartError};
+pub use running::{Report, Running, StageReport, Stopped};
+pub use supervise::Slow;
+pub use topology::Topology;

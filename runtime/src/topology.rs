@@ -1,0 +1,79 @@
+//! Pipelines that are described elsewhere: stages by name, for which a function has the handlers.
+
+use annulus_ring::Ring;
+
+use crate::pin::Placement;
+use crate::pipeline::{Pipeline, Settings, Stage, StartError};
+
+/// The stages of a pipeline without their handlers; with the feature `serde`, to be read from a file.
+///
+/// # Examples
+/// ```
+/// use annulus::{Settings, Stage, Topology};
+/// use annulus::ring::Ring;
+///
+/// let ring = Ring::builder(64).build(u64::default)?;
+/// # #[cfg(feature = "serde")]
+/// let topology: Topology = serde_json::from_str(r#"{"stages": [
+///     {"name": "journal", "wait": "park"},
+///     {"name": "risk", "after": ["journal"], "on_failure": {"then": "skip"}}
+/// ]}"#)?;
+/// # #[cfg(not(feature = "serde"))]
+/// # let topology = Topology { stages: vec![Settings::named("journal")], ..Topology::default() };
+/// let pipeline = topology.on(&ring, |name| match name {
+///     "journal" | "risk" => Some(Stage::each(name, |_: &u64, _| ())),
+///     _ => None,
+/// })?;
+/// assert!(pipeline.to_mermaid().contains("journal"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
+pub struct Topology {
+    /// The stages, in any order.
+    pub stages: Vec<Settings>,
+    /// Where those run that are not given a core.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub placement: Placement,
+}
+
+impl Topology {
+    /// A pipeline of these stages, each of which `handler` makes by its name.
+    ///
+    /// # Errors
+    /// If it has none for a name.
+    ///
+    /// # Examples
+    /// See [`Topology`].
+    pub fn on<T: Send + Sync + 'static>(
+        self,
+        ring: &Ring<T>,
+        mut handler: impl FnMut(&str) -> Option<Stage<T>>,
+    ) -> Result<Pipeline<T>, StartError> {
+        let mut pipeline = Pipeline::on(ring).place(self.placement);
+        for settings in self.stages {
+            let stage = handler(&settings.name).ok_or_else(|| StartError::NoHandler {
+                stage: settings.name.clone(),
+            })?;
+            pipeline = pipeline.stage(stage.with_settings(settings));
+        }
+        Ok(pipeline)
+    }
+}
+
+/// How [`Wait`](annulus_ring::Wait) is written in a file.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(remote = "annulus_ring::Wait", rename_all = "snake_case")]
+pub(crate) enum WaitAs {
+    Spin,
+    Yield,
+    Backoff,
+    Park,
+    Phased {
+        spins: u32,
+        yields: u32,
+        sleep: std::time::Duration,
+    },
+}
