@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
-use annulus_ring::Wait;
+use annulus::ring::Wait;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -13,9 +13,8 @@ use crate::cores::{CoreList, UnknownCore};
 use crate::generator::{Generator, MOST_EVENTS};
 use crate::lobster::{self, ReadError};
 use crate::market::Message;
-use crate::pipeline::{self, Plan};
+use crate::pipeline::{self, Plan, RunError};
 use crate::report;
-use crate::threads::RunError;
 
 /// Tick to trade over three rings, on a real or a made-up market
 ///

@@ -10,7 +10,6 @@ mod market;
 mod pipeline;
 mod report;
 mod stages;
-mod threads;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

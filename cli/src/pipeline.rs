@@ -1,4 +1,4 @@
-//! The pipeline of `annulus demo`: six threads over three rings.
+//! The pipeline of `annulus demo`: a feed and five stages over three rings.
 //!
 //! ```text
 //! feed == market ==> audit
@@ -8,24 +8,27 @@
 //!
 //! Nobody has to stop the stages: when the feed has published everything its producer goes, which
 //! closes the market ring; `book` drains that ring, ends in turn, and so closes the next. A stage that
-//! ends before that poisons the ring that it reads: those that publish to it end too.
+//! fails poisons the ring that it reads: those that publish to it hear of it, and end too.
 
+use std::error::Error;
+use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{ClaimError, Consumer, Producer, Ring, Wait};
+use annulus::ring::{Ring, Wait};
+use annulus::{
+    At, Feed, FeedError, Handler, HandlerError, Overflow, Pipeline, Report, Running, Stage,
+    StageReport, Stopped, Timed, Warning, ticks,
+};
 use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use quanta::Clock;
 
 use crate::market::{MarketEvent, Message, Order, Quote, Top};
 use crate::stages::{Audit, Gateway, Quoter, Spread, Strategy};
-use crate::threads::{Post, RunError};
 
-/// In the order in which they are given cores.
-const STAGES: [&str; 6] = ["feed", "audit", "book", "strategy", "monitor", "gateway"];
 /// Long enough that threads which share a core seldom have to change over, short enough that all
 /// three rings stay in the cache and a full one delays an event by about a millisecond.
 const CAPACITY: usize = 1 << 12;
@@ -39,7 +42,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) repeat: u32,
     /// Events per second; none for as many as possible.
     pub(crate) rate: Option<NonZeroU64>,
-    /// Given out to the stages in turn; empty for no pinning.
+    /// Given out in turn, first to the feed and then to the stages; empty for no pinning.
     pub(crate) cores: Vec<CoreId>,
     pub(crate) wait: Wait,
 }
@@ -62,92 +65,140 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     pub(crate) gateway: Gateway,
     pub(crate) wall: Duration,
+    pub(crate) stages: Vec<StageReport>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// Runs the plan to its end, and tells `progress` now and then how many events have been published.
 pub(crate) fn run(plan: &Plan<'_>, progress: impl Fn(u64)) -> Result<Outcome, RunError> {
-    let market = ring(2, MarketEvent::default)?;
-    let quotes = ring(2, Quote::default)?;
-    let orders = ring(1, Order::default)?;
-
-    let audit_in = join(&market, "audit", None, plan.wait)?;
-    let book_in = join(&market, "book", None, plan.wait)?;
-    let strategy_in = join(&quotes, "strategy", None, plan.wait)?;
-    let monitor_in = join(&quotes, "monitor", Some("strategy"), plan.wait)?;
-    let gateway_in = join(&orders, "gateway", None, plan.wait)?;
-
-    let feed_out = producer(&market, plan.wait)?;
-    let book_out = producer(&quotes, plan.wait)?;
-    let strategy_out = producer(&orders, plan.wait)?;
+    let market = ring(MarketEvent::default)?;
+    let quotes = ring(Timed::<Quote>::default)?;
+    let orders = ring(Timed::<Order>::default)?;
+    let mut cores = plan.cores.iter().cycle().map(|core| core.id);
+    let feed_core = cores.next();
+    let [audit_at, book_at, strategy_at, monitor_at, gateway_at] =
+        ["audit", "book", "strategy", "monitor", "gateway"].map(|name| Seat {
+            name,
+            core: cores.next(),
+            wait: plan.wait,
+        });
 
     let clock = Clock::new();
     let latencies =
         Histogram::new_with_bounds(1, LONGEST_LATENCY_NS, 3).map_err(RunError::setup)?;
-    let (feeding, fed) = mpsc::channel::<()>();
-    let mut cores = plan.cores.iter().copied().cycle();
-    let [feed, audit, book, strategy, monitor, gateway] = STAGES.map(|stage| Post {
-        stage,
-        core: cores.next(),
+    let (gateway, traded) = gateway_at.stage(Gateway::new(latencies), move |gateway, order| {
+        let Timed { event: order, .. }: &Timed<Order> = order;
+        gateway.handle(order, clock.delta_as_nanos(order.stamp, clock.raw()));
+        Ok(())
     });
+    let order_run = start(Pipeline::on(&orders).stage(gateway).timed())?;
 
-    thread::scope(|scope| {
-        // The feed comes last: if a thread cannot be started, nothing has been published, and the
-        // others end.
-        let gateway = gateway.start(scope, || {
-            run_gateway(gateway_in, Gateway::new(latencies), &clock)
-        })?;
-        let monitor = monitor.start(scope, || run_monitor(monitor_in))?;
-        let strategy = strategy.start(scope, || run_strategy(strategy_in, strategy_out))?;
-        let book = book.start(scope, || run_book(book_in, book_out))?;
-        let audit = audit.start(scope, || run_audit(audit_in))?;
-        let feed = feed.start(scope, || {
-            let _feeding = feeding;
-            run_feed(plan, feed_out, &clock)
-        })?;
-        while fed.recv_timeout(PROGRESS_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+    let mut order_feed = feed(&order_run, plan.wait)?;
+    let strategy = (Strategy::default(), 0_u64);
+    let (strategy, sent) = strategy_at.stage(strategy, move |(strategy, sent), quote| {
+        let Timed { event: quote, .. }: &Timed<Quote> = quote;
+        if let Some(order) = strategy.handle(quote) {
+            order_feed.publish(|slot| *slot = Timed::now(order))?;
+            *sent += 1;
+        }
+        Ok(())
+    });
+    let (monitor, watched) = monitor_at.stage(Spread::default(), |spread, quote| {
+        let Timed { event: quote, .. }: &Timed<Quote> = quote;
+        spread.handle(quote);
+        Ok(())
+    });
+    let monitor = monitor.after(["strategy"]);
+    let quote_run = start(Pipeline::on(&quotes).stages([strategy, monitor]).timed())?;
+
+    let mut quote_feed = feed(&quote_run, plan.wait)?;
+    let (audit, audited) = audit_at.stage(Audit::default(), |audit, event: &MarketEvent| {
+        audit.handle(&event.message);
+        Ok(())
+    });
+    let book = (Quoter::default(), 0_u64);
+    let (book, booked) = book_at.stage(book, move |(quoter, quoted), event| {
+        quoter.handle(event, |quote| {
+            quote_feed.publish(|slot| *slot = Timed::now(quote))?;
+            *quoted += 1;
+            Ok(())
+        })
+    });
+    let market_run = Pipeline::on(&market).stages([audit, book]);
+    let market_run = start(market_run.timed_by(|event| event.stamp))?;
+
+    let market_feed = feed(&market_run, plan.wait)?;
+    let fed = thread::scope(|scope| {
+        let (feeding, ended) = mpsc::channel::<()>();
+        let fed = thread::Builder::new()
+            .name("feed".into())
+            .spawn_scoped(scope, || {
+                let _feeding = feeding;
+                run_feed(plan, market_feed, feed_core)
+            });
+        let fed = fed.map_err(RunError::setup)?;
+        while ended.recv_timeout(PROGRESS_INTERVAL) == Err(RecvTimeoutError::Timeout) {
             progress(market.snapshot().published);
         }
+        fed.join().unwrap_or_else(|_| Err(RunError::FeedPanicked))
+    });
 
-        let (feed, audit, book) = (feed.join(), audit.join(), book.join());
-        let (strategy, monitor, gateway) = (strategy.join(), monitor.join(), gateway.join());
-        // A stage that dies ends those before it: the last one that failed is the cause.
-        let (gateway, monitor, strategy) = (gateway?, monitor?, strategy?);
-        let (book, audit, feed) = (book?, audit?, feed?);
+    // A stage that fails ends those before it: the last one that failed is the cause.
+    let of_market = market_run.join();
+    let of_quotes = quote_run.join();
+    let of_orders = order_run.join();
+    let (of_orders, of_quotes, of_market) = (of_orders?, of_quotes?, of_market?);
+    let (started, published) = fed?;
 
-        // Differences either way, so that an event handled twice cannot make up for one that was
-        // lost.
-        let lost = feed.published.abs_diff(audit.handled)
-            + feed.published.abs_diff(book.handled)
-            + book.published.abs_diff(strategy.handled)
-            + book.published.abs_diff(monitor.handled)
-            + strategy.published.abs_diff(gateway.handled);
-        Ok(Outcome {
-            audit: audit.result,
-            unknown_orders: book.result.book.unknown_orders(),
-            top: book.result.top,
-            spread: monitor.result,
-            events: feed.published,
-            orders_sent: strategy.published,
-            lost,
-            gateway: gateway.result,
-            wall: feed.result.elapsed(),
-        })
+    let gateway = home(&traded)?;
+    let (_, sent) = home(&sent)?;
+    let (quoter, quoted) = home(&booked)?;
+    let flows = [
+        (&of_market, published),
+        (&of_quotes, quoted),
+        (&of_orders, sent),
+    ];
+    Ok(Outcome {
+        audit: home(&audited)?,
+        unknown_orders: quoter.book.unknown_orders(),
+        top: quoter.top,
+        spread: home(&watched)?,
+        events: published,
+        orders_sent: sent,
+        lost: flows
+            .iter()
+            .map(|(report, published)| lost(report, *published))
+            .sum(),
+        gateway,
+        wall: started.elapsed(),
+        stages: flows
+            .iter()
+            .flat_map(|(report, _)| report.stages.iter().cloned())
+            .collect(),
+        warnings: flows
+            .iter()
+            .flat_map(|(report, _)| report.warnings.iter().cloned())
+            .collect(),
     })
 }
 
-/// What a stage did.
-struct Work<R> {
-    result: R,
-    handled: u64,
-    published: u64,
+/// Differences either way, so that an event handled twice cannot make up for one that was lost.
+fn lost(report: &Report, published: u64) -> u64 {
+    let stages = report.stages.iter();
+    stages.map(|stage| published.abs_diff(stage.handled)).sum()
 }
 
-/// Publishes every message, each repetition from the start; returns when it began.
+/// Publishes every message, each repetition from the start; returns when it began, and how many.
 fn run_feed(
     plan: &Plan<'_>,
-    mut market: Producer<MarketEvent>,
-    clock: &Clock,
-) -> Result<Work<Instant>, ClaimError> {
+    mut market: Feed<MarketEvent>,
+    core: Option<usize>,
+) -> Result<(Instant, u64), RunError> {
+    if let Some(id) = core
+        && !core_affinity::set_for_current(CoreId { id })
+    {
+        return Err(RunError::Pin(id));
+    }
     let started = Instant::now();
     let mut published = 0;
     for _ in 0..plan.repeat {
@@ -156,134 +207,76 @@ fn run_feed(
             if let Some(rate) = plan.rate {
                 wait_for_turn(started, published, rate);
             }
-            market.publish(|event| {
+            let published_now = market.publish(|event| {
                 *event = MarketEvent {
-                    stamp: clock.raw(),
+                    stamp: ticks(),
                     message,
                     fresh,
                 };
-            })?;
+            });
+            published_now.map_err(RunError::Feed)?;
             fresh = false;
             published += 1;
         }
     }
-    Ok(Work {
-        result: started,
-        handled: 0,
-        published,
-    })
+    Ok((started, published))
 }
 
-fn run_audit(market: Inlet<MarketEvent>) -> Result<Work<Audit>, ClaimError> {
-    let mut audit = Audit::default();
-    let handled = for_each(market, |event| {
-        audit.handle(&event.message);
-        Ok(())
-    })?;
-    Ok(Work {
-        result: audit,
-        handled,
-        published: 0,
-    })
+/// What a stage is called, and where and how it runs.
+struct Seat {
+    name: &'static str,
+    core: Option<usize>,
+    wait: Wait,
 }
 
-fn run_book(
-    market: Inlet<MarketEvent>,
-    mut quotes: Producer<Quote>,
-) -> Result<Work<Quoter>, ClaimError> {
-    let mut quoter = Quoter::default();
-    let mut published = 0;
-    let handled = for_each(market, |event| {
-        quoter.handle(event, |quote| {
-            quotes.publish(|slot| *slot = quote)?;
-            published += 1;
-            Ok(())
-        })
-    })?;
-    Ok(Work {
-        result: quoter,
-        handled,
-        published,
-    })
-}
-
-fn run_strategy(quotes: Inlet<Quote>, mut orders: Producer<Order>) -> Result<Work<()>, ClaimError> {
-    let mut strategy = Strategy::default();
-    let mut published = 0;
-    let handled = for_each(quotes, |quote| {
-        if let Some(order) = strategy.handle(quote) {
-            orders.publish(|slot| *slot = order)?;
-            published += 1;
-        }
-        Ok(())
-    })?;
-    Ok(Work {
-        result: (),
-        handled,
-        published,
-    })
-}
-
-fn run_monitor(quotes: Inlet<Quote>) -> Result<Work<Spread>, ClaimError> {
-    let mut spread = Spread::default();
-    let handled = for_each(quotes, |quote| {
-        spread.handle(quote);
-        Ok(())
-    })?;
-    Ok(Work {
-        result: spread,
-        handled,
-        published: 0,
-    })
-}
-
-fn run_gateway(
-    orders: Inlet<Order>,
-    mut gateway: Gateway,
-    clock: &Clock,
-) -> Result<Work<Gateway>, ClaimError> {
-    let handled = for_each(orders, |order| {
-        gateway.handle(order, clock.delta_as_nanos(order.stamp, clock.raw()));
-        Ok(())
-    })?;
-    Ok(Work {
-        result: gateway,
-        handled,
-        published: 0,
-    })
-}
-
-/// The consumer of a stage, which poisons its ring if the stage ends before the ring does.
-struct Inlet<T> {
-    consumer: Consumer<T>,
-    ended: bool,
-}
-
-impl<T> Drop for Inlet<T> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.consumer.poison(STAGE_DIED);
-        }
+impl Seat {
+    /// A stage of a closure with a state, which comes home when the stage ends.
+    fn stage<T: 'static, S: Send + 'static>(
+        self,
+        state: S,
+        handle: impl FnMut(&mut S, &T) -> Result<(), FeedError> + Send + 'static,
+    ) -> (Stage<T>, Receiver<S>) {
+        let (home, comes_home) = mpsc::channel();
+        let worker = Worker {
+            state: Some(state),
+            handle,
+            home,
+        };
+        let stage = Stage::new(self.name, worker).wait(self.wait);
+        let stage = match self.core {
+            Some(core) => stage.core(core),
+            None => stage,
+        };
+        (stage, comes_home)
     }
 }
 
-/// The reason of a poison.
-const STAGE_DIED: u32 = 1;
+struct Worker<S, F> {
+    state: Option<S>,
+    handle: F,
+    home: Sender<S>,
+}
 
-/// Handles every event until the ring is closed and drained, or poisoned, and counts them.
-fn for_each<T>(
-    mut inlet: Inlet<T>,
-    mut handle: impl FnMut(&T) -> Result<(), ClaimError>,
-) -> Result<u64, ClaimError> {
-    let mut handled = 0;
-    while let Ok(batch) = inlet.consumer.next_batch() {
-        for event in &batch {
-            handle(event)?;
-            handled += 1;
-        }
+impl<T, S: 'static, F: FnMut(&mut S, &T) -> Result<(), FeedError> + 'static> Handler<T>
+    for Worker<S, F>
+{
+    #[inline]
+    fn on_event(&mut self, event: &T, _: At) -> Result<(), HandlerError> {
+        let state = self.state.as_mut().ok_or("it has gone home")?;
+        (self.handle)(state, event).map_err(Into::into)
     }
-    inlet.ended = true;
-    Ok(handled)
+
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        if let Some(state) = self.state.take() {
+            let _ = self.home.send(state); // Nobody waits for it if something else has failed.
+        }
+        Ok(())
+    }
+}
+
+/// The state of a stage that has ended.
+fn home<S>(receiver: &Receiver<S>) -> Result<S, RunError> {
+    receiver.recv().map_err(RunError::setup)
 }
 
 /// Waits until event number `index` is due. A feed that is late catches up, and so the rate holds
@@ -305,54 +298,53 @@ fn wait_for_turn(started: Instant, index: u64, rate: NonZeroU64) {
     }
 }
 
-fn ring<T: Send + Sync>(consumers: usize, event: impl Fn() -> T) -> Result<Ring<T>, RunError> {
-    let builder = Ring::builder(CAPACITY).require_consumers(consumers);
-    builder.build(event).map_err(RunError::setup)
+fn ring<T: Send + Sync>(event: impl Fn() -> T) -> Result<Ring<T>, RunError> {
+    Ring::builder(CAPACITY)
+        .build(event)
+        .map_err(RunError::setup)
 }
 
-fn join<T>(
-    ring: &Ring<T>,
-    name: &str,
-    after: Option<&str>,
-    wait: Wait,
-) -> Result<Inlet<T>, RunError> {
-    let consumer = ring.consumer(name).after(after).wait(wait);
-    let consumer = consumer.join().map_err(RunError::setup)?;
-    Ok(Inlet {
-        consumer,
-        ended: false,
-    })
+fn start<T: Send + Sync>(pipeline: Pipeline<T>) -> Result<Running<T>, RunError> {
+    pipeline.start().map_err(RunError::setup)
 }
 
-fn producer<T>(ring: &Ring<T>, wait: Wait) -> Result<Producer<T>, RunError> {
-    let producer = ring.producer().map_err(RunError::setup)?;
-    producer.with_wait(wait).map_err(RunError::setup)
+fn feed<T>(running: &Running<T>, wait: Wait) -> Result<Feed<T>, RunError> {
+    let feed = running.feed(Overflow::Wait).map_err(RunError::setup)?;
+    feed.with_wait(wait).map_err(RunError::setup)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why a plan was not run to its end.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    Setup(Box<dyn Error + Send + Sync>),
+    Pin(usize),
+    Feed(FeedError),
+    FeedPanicked,
+    Stage(Stopped),
+}
 
-    #[test]
-    fn a_stage_that_panics_is_reported_by_name_and_ends_those_that_publish_to_it() {
-        let ring = ring(1, Quote::default).unwrap();
-        let consumer = join(&ring, "strategy", None, Wait::default()).unwrap();
-        let mut producer = producer(&ring, Wait::default()).unwrap();
-        let post = |stage| Post { stage, core: None };
-        let (strategy, book) = thread::scope(|scope| {
-            let strategy = post("strategy").start(scope, move || {
-                for_each(consumer, |quote| panic!("no idea what {} is", quote.stamp))
-            });
-            // More than fits in the ring: without the consumer's end this would never return.
-            let book = post("book").start(scope, move || {
-                (0..=2 * CAPACITY as u64)
-                    .try_for_each(|stamp| producer.publish(|quote| quote.stamp = stamp).map(drop))
-            });
-            (strategy.unwrap().join(), book.unwrap().join())
-        });
-        let strategy = strategy.map(drop).unwrap_err().to_string();
-        assert_eq!(strategy, "stage strategy panicked: no idea what 0 is");
-        let book = book.unwrap_err().to_string();
-        assert!(book.starts_with("stage book could not publish: "), "{book}");
+impl RunError {
+    fn setup(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Setup(error.into())
     }
 }
+
+impl From<Stopped> for RunError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stage(stopped)
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(error) => write!(f, "the pipeline could not be set up: {error}"),
+            Self::Pin(core) => write!(f, "the feed could not be pinned to core {core}"),
+            Self::Feed(error) => write!(f, "the feed could not publish: {error}"),
+            Self::FeedPanicked => f.write_str("the feed panicked"),
+            Self::Stage(stopped) => stopped.fmt(f),
+        }
+    }
+}
+
+impl Error for RunError {}

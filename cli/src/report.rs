@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use annulus::{Distribution, StageReport};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -61,7 +62,36 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     row("  p99", latency(report.tick_to_trade_ns.p99));
     row("  p99.9", latency(report.tick_to_trade_ns.p999));
     row("  max", latency(report.tick_to_trade_ns.max));
+    stages(&mut text, &report.stages);
+    for warning in &outcome.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
     text
+}
+
+/// What each stage measured of itself: p50 and p99.
+fn stages(text: &mut String, stages: &[Stage]) {
+    let _ = writeln!(
+        text,
+        "\n{:<12}{:>5}{:>12}{:>11}{:>22}{:>22}",
+        "stage", "core", "events", "batches", "queue p50 / p99", "service p50 / p99"
+    );
+    for stage in stages {
+        let core = stage.core.map_or("-".into(), |core| core.to_string());
+        let pair = |latency: &Latency| {
+            let text = |ns: Option<u64>| ns.map_or("-".into(), nanoseconds);
+            format!("{} / {}", text(latency.p50), text(latency.p99))
+        };
+        let _ = writeln!(
+            text,
+            "{:<12}{core:>5}{:>12}{:>11}{:>22}{:>22}",
+            stage.name,
+            HumanCount(stage.events).to_string(),
+            HumanCount(stage.batches).to_string(),
+            pair(&stage.queue_ns),
+            pair(&stage.service_ns),
+        );
+    }
 }
 
 /// The result as one JSON object.
@@ -82,6 +112,33 @@ struct Report {
     wall_s: f64,
     events_per_s: f64,
     tick_to_trade_ns: Latency,
+    stages: Vec<Stage>,
+}
+
+/// What a stage measured of itself; the times are those of the first event of each batch.
+#[derive(Serialize)]
+struct Stage {
+    name: String,
+    /// Where it ran when it ended.
+    core: Option<usize>,
+    events: u64,
+    batches: u64,
+    queue_ns: Latency,
+    service_ns: Latency,
+}
+
+impl Stage {
+    fn of(report: &StageReport) -> Self {
+        let times = report.metrics.times.as_ref();
+        Self {
+            name: report.name.clone(),
+            core: report.ran_on,
+            events: report.handled,
+            batches: report.metrics.batches,
+            queue_ns: Latency::of(times.map(|times| &times.queue_ns)),
+            service_ns: Latency::of(times.map(|times| &times.service_ns)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -95,13 +152,26 @@ struct ByType {
     halt: u64,
 }
 
-/// All null if no order was sent.
+/// All null if there was nothing to measure.
 #[derive(Serialize)]
 struct Latency {
     p50: Option<u64>,
     p99: Option<u64>,
     p999: Option<u64>,
     max: Option<u64>,
+}
+
+impl Latency {
+    fn of(values: Option<&Distribution>) -> Self {
+        let values = values.filter(|values| values.count() > 0);
+        let quantile = |q| values.map(|values| values.quantile(q));
+        Self {
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: values.map(Distribution::max),
+        }
+    }
 }
 
 impl Report {
@@ -135,6 +205,7 @@ impl Report {
                 p999: quantile(0.999),
                 max: quantile(1.0),
             },
+            stages: outcome.stages.iter().map(Stage::of).collect(),
         }
     }
 }

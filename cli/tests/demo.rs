@@ -39,6 +39,13 @@ fn tiny_report() -> Value {
         "lost": 0,
         "best_bid": 1_000_000,
         "best_ask": 1_000_100,
+        "stages": [
+            {"name": "audit", "events": 12},
+            {"name": "book", "events": 12},
+            {"name": "strategy", "events": 6},
+            {"name": "monitor", "events": 6},
+            {"name": "gateway", "events": 2},
+        ],
     })
 }
 
@@ -54,6 +61,23 @@ fn json_reports_what_was_worked_out_by_hand() {
         ["p50", "p99", "p999", "max"].map(|field| report["tick_to_trade_ns"][field].as_u64());
     assert!(latencies.iter().all(Option::is_some), "{report}");
     assert!(latencies.is_sorted(), "{report}");
+    for stage in report["stages"].as_array().unwrap() {
+        assert!(
+            stage["core"].is_u64() || !cfg!(target_os = "linux"),
+            "{stage}"
+        );
+        assert!(
+            (1..=12).contains(&stage["batches"].as_u64().unwrap()),
+            "{stage}"
+        );
+        for time in ["queue_ns", "service_ns"] {
+            let values = ["p50", "p99", "p999", "max"].map(|field| stage[time][field].as_u64());
+            assert!(
+                values.iter().all(Option::is_some) && values.is_sorted(),
+                "{stage}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -148,6 +172,7 @@ fn the_report_for_people_shows_what_matters() {
         ("best bid", "150 x 100.00"),
         ("best ask", "100 x 100.01"),
         ("mean", "0.0180"),
+        ("stage", "service p50 / p99"),
     ] {
         let row = report.lines().find(|line| line.trim().starts_with(label));
         assert!(
@@ -361,6 +386,12 @@ fn without_times(report: &Value) -> Value {
     let fields = report.as_object_mut().unwrap();
     for time in ["wall_s", "events_per_s", "tick_to_trade_ns"] {
         assert!(fields.remove(time).is_some(), "{time}");
+    }
+    for stage in fields["stages"].as_array_mut().unwrap() {
+        let fields = stage.as_object_mut().unwrap();
+        for time in ["core", "batches", "queue_ns", "service_ns"] {
+            assert!(fields.remove(time).is_some(), "{time}");
+        }
     }
     report
 }
