@@ -199,8 +199,3 @@ pub use snapshot::{Member, Snapshot};
 #[cfg(any(loom, failpoints))]
 pub use step::{Step, at_each_step};
 pub use wait::{Wait, Waits};
-
-/// The README's example is compiled and run like those of the documentation.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

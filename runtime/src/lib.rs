@@ -85,3 +85,8 @@ pub use pipeline::{Pipeline, Settings, Stage, StartError};
 pub use running::{Report, Running, StageReport, Stopped};
 pub use supervise::Slow;
 pub use topology::Topology;
+
+/// The README's example is compiled and run like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
