@@ -40,24 +40,23 @@ pub fn flow<L: Link>(link: &L, plan: &Plan, batch: u64, events: u64) -> Duration
 }
 
 /// Divides the numbers among the producers; returns when the first of them began.
-fn publish_all<S: Sender>(senders: Vec<S>, plan: &Plan, batch: u64, events: u64) -> Instant {
+pub(crate) fn publish_all<S: Sender>(
+    senders: Vec<S>,
+    plan: &Plan,
+    batch: u64,
+    events: u64,
+) -> Instant {
     let ready = Barrier::new(senders.len());
-    let share = events / senders.len() as u64;
     thread::scope(|scope| {
         let threads: Vec<_> = (senders.into_iter().enumerate())
             .map(|(index, mut sender)| {
-                let first = index as u64 * share;
-                let end = if index + 1 == plan.producers {
-                    events
-                } else {
-                    first + share
-                };
+                let numbers = share(index, plan.producers, events);
                 let ready = &ready;
                 scope.spawn(move || {
                     pin(plan.cores.of(Role::Producer(index)));
                     ready.wait();
                     let started = Instant::now();
-                    publish(&mut sender, first..end, batch);
+                    publish(&mut sender, numbers, batch);
                     started
                 })
             })
@@ -67,6 +66,17 @@ fn publish_all<S: Sender>(senders: Vec<S>, plan: &Plan, batch: u64, events: u64)
             .map(|thread| thread.join().expect("a producer panicked"));
         started.min().expect("a flow has a producer")
     })
+}
+
+/// The numbers of one of the producers: the last has those that are left over.
+pub(crate) fn share(index: usize, producers: usize, events: u64) -> Range<u64> {
+    let share = events / producers as u64;
+    let first = index as u64 * share;
+    if index + 1 == producers {
+        first..events
+    } else {
+        first..first + share
+    }
 }
 
 fn publish(sender: &mut impl Sender, numbers: Range<u64>, batch: u64) {

@@ -2,7 +2,8 @@
 //!
 //! A *scenario* says what is moved and what is measured. A *subject* is one library in one
 //! configuration; ours is one of them. A subject only says how to connect producers to a consumer
-//! (a [`Link`](link::Link)): who publishes what, what is checked and when the clock is read is the
+//! (a [`Link`](link::Link)), or to several that
+//! depend on each other (a [`Graph`](topology::Graph)): who publishes what, what is checked and when the clock is read is the
 //! same for all.
 //!
 //! To add a rival, write one file in `subjects/` and name it in `subjects.rs`.
@@ -20,9 +21,11 @@ pub mod scenario;
 pub mod cores;
 pub mod flow;
 pub mod link;
+pub mod relay;
 pub mod round_trip;
 pub mod shuffle;
 pub mod stopwatch;
+pub mod topology;
 
 // Who.
 pub mod idle;

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cores::{Cores, Role};
 use crate::flow::flow;
 use crate::link::{Link, Plan, Words};
+use crate::relay::relay;
 use crate::round_trip::round_trip;
+use crate::topology::{Graph, Topology};
 
 /// One thing that is measured of every subject that can do it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,13 @@ pub enum Work {
         /// How many events are published at a time.
         batch: u64,
     },
+    /// Events of 8 bytes go through handlers, each on its own thread.
+    Relay {
+        /// Who hands over to whom.
+        topology: Topology,
+        /// How many events are published at a time.
+        batch: u64,
+    },
 }
 
 /// The size of the events of a round trip.
@@ -44,7 +53,7 @@ pub enum Payload {
 }
 
 /// All of them, in the order in which they are reported.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 21] = [
     scenario("round-trip-8", Work::RoundTrip(Payload::Bytes8)),
     scenario("round-trip-56", Work::RoundTrip(Payload::Bytes56)),
     scenario("one-to-one-b1", from_producers(1, false, 1)),
@@ -56,6 +65,16 @@ pub const SCENARIOS: [Scenario; 11] = [
     scenario("many-2p-b1", from_producers(2, true, 1)),
     scenario("many-2p-b10", from_producers(2, true, 10)),
     scenario("many-2p-b100", from_producers(2, true, 100)),
+    scenario("unicast-b1", through(Topology::Unicast, 1)),
+    scenario("unicast-b10", through(Topology::Unicast, 10)),
+    scenario("pipeline-3-b1", through(Topology::Pipeline, 1)),
+    scenario("pipeline-3-b10", through(Topology::Pipeline, 10)),
+    scenario("three-to-one-b1", through(Topology::ThreeToOne, 1)),
+    scenario("three-to-one-b10", through(Topology::ThreeToOne, 10)),
+    scenario("multicast-3-b1", through(Topology::Multicast, 1)),
+    scenario("multicast-3-b10", through(Topology::Multicast, 10)),
+    scenario("diamond-b1", through(Topology::Diamond, 1)),
+    scenario("diamond-b10", through(Topology::Diamond, 10)),
 ];
 
 const fn scenario(name: &'static str, work: Work) -> Scenario {
@@ -68,6 +87,10 @@ const fn from_producers(producers: usize, shared: bool, batch: u64) -> Work {
         shared,
         batch,
     }
+}
+
+const fn through(topology: Topology, batch: u64) -> Work {
+    Work::Relay { topology, batch }
 }
 
 /// How many events fit in between where throughput is measured.
@@ -91,6 +114,19 @@ pub enum Effort {
 }
 
 impl Effort {
+    /// One sample of throughput, by a run with a number of events that returns how long it took.
+    fn throughput(self, run: impl Fn(u64) -> Duration) -> Sample {
+        let (events, taken) = match self {
+            Self::Events(events) => (events, run(events)),
+            Self::Enough { flow, .. } => long_enough(flow, run),
+        };
+        Sample {
+            events,
+            taken,
+            latency: None,
+        }
+    }
+
     /// How many round trips to warm up by, and how many count.
     #[must_use]
     pub fn round_trips(self) -> (u64, u64) {
@@ -151,31 +187,48 @@ impl Scenario {
         matches!(self.work, Work::RoundTrip(_))
     }
 
-    /// What it asks of a link.
+    /// Who hands over to whom, if that is what is measured.
+    #[must_use]
+    pub fn topology(&self) -> Option<Topology> {
+        match self.work {
+            Work::Relay { topology, .. } => Some(topology),
+            _ => None,
+        }
+    }
+
+    /// What it asks of a link, or of a graph.
     #[must_use]
     pub fn plan(&self, cores: Cores) -> Plan {
-        let (capacity, producers, shared) = match self.work {
-            Work::RoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false),
+        let (capacity, producers, shared, readers) = match self.work {
+            Work::RoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false, 1),
             Work::Flow {
                 producers, shared, ..
-            } => (FLOW_CAPACITY, producers, shared),
+            } => (FLOW_CAPACITY, producers, shared, 1),
+            Work::Relay { topology, .. } => {
+                let producers = topology.producers();
+                let readers = topology.stages().len();
+                (FLOW_CAPACITY, producers, producers > 1, readers)
+            }
         };
+        let crowded = cores.are_fewer_than(producers + readers);
+        // Which of the threads of a graph share a core is left to the system, which can move them.
+        let pinned = !(crowded && self.topology().is_some());
         Plan {
             capacity,
             producers,
             shared,
-            crowded: cores.are_fewer_than(producers + 1),
-            reader: Role::Consumer,
-            cores,
+            crowded,
+            reader: Role::Consumer(0),
+            cores: if pinned { cores } else { Cores::default() },
         }
     }
 
-    /// Does it once.
+    /// Does it once; `None` if it is not for links.
     ///
     /// # Panics
     /// If events are lost, changed or out of order.
-    pub fn measure(&self, link: &impl Link, plan: &Plan, effort: Effort) -> Sample {
-        match self.work {
+    pub fn measure(&self, link: &impl Link, plan: &Plan, effort: Effort) -> Option<Sample> {
+        Some(match self.work {
             Work::RoundTrip(payload) => {
                 let (warm_up, events) = effort.round_trips();
                 let (taken, latency) = match payload {
@@ -188,18 +241,22 @@ impl Scenario {
                     latency: Some(latency),
                 }
             }
-            Work::Flow { batch, .. } => {
-                let run = |events| flow(link, plan, batch, events);
-                let (events, taken) = match effort {
-                    Effort::Events(events) => (events, run(events)),
-                    Effort::Enough { flow, .. } => long_enough(flow, run),
-                };
-                Sample {
-                    events,
-                    taken,
-                    latency: None,
-                }
+            Work::Flow { batch, .. } => effort.throughput(|events| flow(link, plan, batch, events)),
+            Work::Relay { .. } => return None,
+        })
+    }
+
+    /// Does it once; `None` if it is not for graphs.
+    ///
+    /// # Panics
+    /// If a handler misses an event, or gets one changed, twice or out of order.
+    pub fn measure_graph(&self, graph: &impl Graph, plan: &Plan, effort: Effort) -> Option<Sample> {
+        match self.work {
+            Work::Relay { topology, batch } => {
+                let stages = topology.stages();
+                Some(effort.throughput(|events| relay(graph, plan, stages, batch, events)))
             }
+            Work::RoundTrip(_) | Work::Flow { .. } => None,
         }
     }
 }
@@ -234,6 +291,18 @@ mod tests {
         assert_eq!(taken, Duration::from_nanos(events));
         assert!(taken >= Duration::from_millis(100) && taken < Duration::from_millis(200));
         assert!(runs.get() < 6, "{} runs", runs.get());
+    }
+
+    #[test]
+    fn threads_of_a_topology_are_pinned_only_if_there_is_a_core_for_each() {
+        let cores = Cores::of_this_process();
+        for scenario in &SCENARIOS {
+            let plan = scenario.plan(cores);
+            let has_cores = plan.cores.of(Role::Producer(0)).is_some();
+            if scenario.topology().is_some() && has_cores {
+                assert!(!plan.crowded, "{}", scenario.name);
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod disruptor;
 mod floor;
 #[cfg(feature = "rivals")]
 mod rtrb;
+mod topologies;
 
 /// One library in one configuration.
 pub trait Subject {
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Box<dyn Subject>> {
         rtrb::subjects(),
         #[cfg(feature = "rivals")]
         crossbeam_channel::subjects(),
+        topologies::subjects(),
     ];
     subjects.into_iter().flatten().collect()
 }

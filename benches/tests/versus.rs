@@ -115,7 +115,10 @@ fn every_scenario_runs_and_its_events_are_checked() {
         let of = |subject: &str| {
             (rows.iter()).find(|row| row["scenario"] == scenario.name && row["subject"] == subject)
         };
-        let ours = of("annulus").unwrap();
+        let ours = match scenario.topology() {
+            Some(_) => of("annulus-ring").unwrap(),
+            None => of("annulus").unwrap(),
+        };
         assert_eq!(ours["unit"], scenario.unit());
         assert_eq!(ours["p99"].is_f64(), scenario.is_round_trip(), "{ours}");
         assert_eq!(
@@ -129,6 +132,37 @@ fn every_scenario_runs_and_its_events_are_checked() {
             .any(|row| row["scenario"] == scenario.name && row["rival"] == true);
         assert_eq!(rivals, cfg!(feature = "rivals"), "{}", scenario.name);
     }
+}
+
+#[test]
+fn in_the_topologies_those_that_are_made_for_them_take_part_and_no_others() {
+    let made_for_them = ["annulus-ring", "disruptor"];
+    let cores = Cores::of_this_process();
+    for scenario in &SCENARIOS {
+        let takes_part = |subject: &str| match scenario.topology() {
+            Some(_) => made_for_them.contains(&subject),
+            None => !made_for_them.contains(&subject),
+        };
+        for subject in subjects::all() {
+            let sample = subject.measure(scenario, Effort::Events(300), cores);
+            let (scenario, subject) = (scenario.name, subject.name());
+            // Nobody else can do everything.
+            let has_to = made_for_them.contains(&subject) || sample.is_some();
+            assert!(
+                !has_to || sample.is_some() == takes_part(subject),
+                "{subject} in {scenario}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_no_topologies_unless_they_are_named() {
+    let row = "\n| diamond-b1, M events/s |";
+    let quick = ["--markdown", "--quick", "--events", "100"];
+    assert!(!printed(&quick).contains(row));
+    let named = [&quick[..], &["--only", "annulus-ring"]].concat();
+    assert!(printed(&named).contains(row));
 }
 
 #[test]

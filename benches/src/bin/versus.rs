@@ -37,7 +37,7 @@ struct Options {
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
 
-    /// Print the table of the README
+    /// Print the table of the README; unless --only names something, without the topologies
     #[arg(long)]
     markdown: bool,
 
@@ -58,8 +58,9 @@ const EXAMPLE: &str = "\
 Example:
   cargo run --release -p annulus-benches --features rivals --bin versus -- --only round-trip-8,one-to-one-b1
 
-Without the feature `rivals` there is nothing to compare with. Pinned to the first two or three cores that
-the process may use; leave the machine alone meanwhile.";
+Without the feature `rivals` there is nothing to compare with. Pinned to the first cores that the process may
+use; the topologies (unicast to diamond) only if there is one for each thread. Leave the machine alone
+meanwhile.";
 
 impl Options {
     /// How many processes measure, and how many rounds each; everything is measured once in a round.
@@ -88,7 +89,7 @@ struct Selection {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let selection = match Selection::of(&options.only) {
+    let selection = match Selection::of(&options) {
         Ok(selection) => selection,
         Err(message) => return failure(&message, 2),
     };
@@ -129,8 +130,10 @@ fn list() -> String {
 }
 
 impl Selection {
-    /// What these names stand for; where no scenario, or no subject, is named, all of them.
-    fn of(names: &[String]) -> Result<Self, String> {
+    /// What the names stand for; where no scenario, or no subject, is named, all of them. The README has no
+    /// room for the topologies.
+    fn of(options: &Options) -> Result<Self, String> {
+        let names = &options.only;
         let mut scenarios = SCENARIOS.to_vec();
         let mut subjects = subjects::all();
         let is_scenario = |name: &String| SCENARIOS.iter().any(|scenario| scenario.name == name);
@@ -147,6 +150,8 @@ impl Selection {
         }
         if names.iter().any(is_scenario) {
             scenarios.retain(|scenario| names.iter().any(|name| name == scenario.name));
+        } else if options.markdown && names.is_empty() {
+            scenarios.retain(|scenario| scenario.topology().is_none());
         }
         if names.iter().any(is_subject) {
             subjects.retain(|subject| names.iter().any(|name| name == subject.name()));

@@ -105,11 +105,11 @@ impl Subject for Annulus {
             return None;
         }
         let plan = scenario.plan(cores);
-        Some(if plan.shared {
+        if plan.shared {
             scenario.measure(&Many(self.configuration), &plan, effort)
         } else {
             scenario.measure(&One(self.configuration), &plan, effort)
-        })
+        }
     }
 }
 
@@ -155,7 +155,7 @@ impl Link for Many {
     }
 }
 
-fn read<E: Event>(mut consumer: Consumer<E>, mut handler: impl FnMut(&E)) {
+pub(super) fn read<E: Event>(mut consumer: Consumer<E>, mut handler: impl FnMut(&E)) {
     while let Ok(batch) = consumer.next_batch() {
         match batch.as_slices() {
             Some((first, second)) => {

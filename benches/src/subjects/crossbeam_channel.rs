@@ -54,7 +54,7 @@ impl Subject for Channel {
             Waiting::Blocking => true,
             Waiting::Polling(idle) => idle.suits(plan.crowded),
         };
-        can.then(|| scenario.measure(self, &plan, effort))
+        can.then(|| scenario.measure(self, &plan, effort)).flatten()
     }
 }
 

@@ -142,13 +142,13 @@ where
 
     fn measure(&self, scenario: &Scenario, effort: Effort, cores: Cores) -> Option<Sample> {
         let plan = scenario.plan(cores);
-        self.suits.suits(scenario, &plan).then(|| {
-            if plan.shared {
-                scenario.measure(&Connect::<R, Many>::new(self.reading), &plan, effort)
-            } else {
-                scenario.measure(&Connect::<R, One>::new(self.reading), &plan, effort)
-            }
-        })
+        if !self.suits.suits(scenario, &plan) {
+            None
+        } else if plan.shared {
+            scenario.measure(&Connect::<R, Many>::new(self.reading), &plan, effort)
+        } else {
+            scenario.measure(&Connect::<R, One>::new(self.reading), &plan, effort)
+        }
     }
 }
 
@@ -256,14 +256,14 @@ connect!(
 );
 
 /// A producer that waits in some way while the ring is full.
-struct Publish<P, E> {
+pub(super) struct Publish<P, E> {
     producer: P,
     idle: Idle,
     event: PhantomData<fn(E)>,
 }
 
 impl<P, E> Publish<P, E> {
-    fn all(producers: Vec<P>, idle: Idle) -> Vec<Self> {
+    pub(super) fn all(producers: Vec<P>, idle: Idle) -> Vec<Self> {
         let publish = |producer| Self {
             producer,
             idle,

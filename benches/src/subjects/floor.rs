@@ -43,7 +43,7 @@ impl Subject for Floor {
         let line = Arc::new(CachePadded::new(AtomicU64::new(0)));
         let sample = thread::scope(|scope| {
             scope.spawn(|| {
-                pin(cores.of(Role::Consumer));
+                pin(cores.of(Role::Consumer(0)));
                 for round in 0..warm_up + rounds {
                     hand_over(&line, 2 * round + 1, idle);
                 }

@@ -39,6 +39,7 @@ impl<L: Link + Waits> Subject for Rtrb<L> {
         let plan = scenario.plan(cores);
         let can = !plan.shared && self.1.idle().suits(plan.crowded);
         can.then(|| scenario.measure(&self.1, &plan, effort))
+            .flatten()
     }
 }
 
