@@ -26,7 +26,7 @@ use core_affinity::CoreId;
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Placement {
-    /// Wherever the system likes.
+    /// Wherever the system likes, as far as the thread may run that starts the pipeline.
     #[default]
     Anywhere,
     /// Each on a core of its own, in the order of the stages, without the first `leave` cores. Stages for which
@@ -125,7 +125,12 @@ impl fmt::Display for Warning {
 pub(crate) fn cores() -> Vec<usize> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let mut cores: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
+    // This thread may have been pinned to fewer than there are for others: ask for the first one too.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let first = (status.lines()).find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cores.extend(first.map(numbers).unwrap_or_default());
     cores.sort_unstable();
+    cores.dedup();
     cores
 }
 
