@@ -9,7 +9,7 @@ use crate::member::Poisoned;
 use crate::mutable::MutableConsumer;
 use crate::probe::{Probe, Reach};
 use crate::recover::{Liveness, OnDeath};
-use crate::region::Memory;
+use crate::region::{Memory, Run};
 use crate::ring::poison;
 use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
@@ -739,10 +739,7 @@ impl<'c, T> Batch<'c, T> {
     #[inline]
     #[must_use]
     pub fn iter(&self) -> Events<'_, T> {
-        Events {
-            memory: &self.probe.memory,
-            left: self.sequences(),
-        }
+        Events(self.probe.memory.run(self.sequences()))
     }
 
     /// The events with their sequences.
@@ -977,17 +974,14 @@ impl<T> fmt::Debug for Batch<'_, T> {
 /// assert_eq!((mean, prices.max()), (586, Some(&587)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Events<'b, T> {
-    memory: &'b Memory<T>,
-    left: Range<Sequence>,
-}
+pub struct Events<'b, T>(Run<'b, T>);
 
 impl<'b, T> Iterator for Events<'b, T> {
     type Item = &'b T;
 
     #[inline]
     fn next(&mut self) -> Option<&'b T> {
-        let event = self.memory.to_read(self.left.next()?);
+        let event = self.0.next_to_read()?;
         // SAFETY: R3: published, as the probe found; not written before it is released (R2), for which
         // the batch must no longer be borrowed for `'b`.
         Some(unsafe { &*event })
@@ -995,8 +989,7 @@ impl<'b, T> Iterator for Events<'b, T> {
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.left.end - self.left.start) as usize;
-        (left, Some(left))
+        self.0.size_hint()
     }
 }
 
@@ -1004,17 +997,14 @@ impl<T> ExactSizeIterator for Events<'_, T> {}
 
 impl<T> Clone for Events<'_, T> {
     fn clone(&self) -> Self {
-        Self {
-            memory: self.memory,
-            left: self.left.clone(),
-        }
+        Self(self.0.clone())
     }
 }
 
 impl<T> fmt::Debug for Events<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events")
-            .field("left", &self.left)
+            .field("left", self.0.left())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut, Index, IndexMut, Range};
 use std::time::Instant;
 
 use crate::claim::{ClaimError, Claimer};
-use crate::region::Memory;
+use crate::region::{Memory, Run};
 use crate::ring::{Producers, Ring, poison};
 use crate::roster::ProducerError;
 use crate::sequence::Sequence;
@@ -812,15 +812,12 @@ impl<T> fmt::Debug for Claim<'_, T> {
 /// let mut kept = None;
 /// feed.publish_batch(1, |mut slots| kept = slots.next().map(|slot| *slot)).unwrap();
 /// ```
-pub struct Slots<'c, T> {
-    memory: &'c Memory<T>,
-    left: Range<Sequence>,
-}
+pub struct Slots<'c, T>(Run<'c, T>);
 
 impl<'c, T> Slots<'c, T> {
     /// Of who alone may write these, for as long as `memory` is borrowed.
     pub(crate) fn new(memory: &'c Memory<T>, left: Range<Sequence>) -> Self {
-        Self { memory, left }
+        Self(memory.run(left))
     }
 }
 
@@ -829,17 +826,16 @@ impl<'c, T> Iterator for Slots<'c, T> {
 
     #[inline]
     fn next(&mut self) -> Option<&'c mut T> {
-        let event = self.memory.to_write(self.left.next()?);
+        let event = self.0.next_to_write()?;
         // SAFETY: R2: the claim, mutably borrowed for `'c`, is the only access to its slots (or the batch
-        // of a mutable consumer is, R4), and each
-        // of its sequences, which lie in different slots, is handed out once.
+        // of a mutable consumer is, R4), and each of its sequences, which lie in different slots, is
+        // handed out once.
         Some(unsafe { &mut *event })
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.left.end - self.left.start) as usize;
-        (left, Some(left))
+        self.0.size_hint()
     }
 }
 
@@ -848,7 +844,7 @@ impl<T> ExactSizeIterator for Slots<'_, T> {}
 impl<T> fmt::Debug for Slots<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots")
-            .field("left", &self.left)
+            .field("left", self.0.left())
             .finish_non_exhaustive()
     }
 }

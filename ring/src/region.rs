@@ -4,7 +4,9 @@
 //! be seen as these types.
 
 use std::alloc;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::layout::{CACHE_LINE, Header, Layout, Row, SlotPicture};
@@ -245,9 +247,70 @@ impl<T> Memory<T> {
 
     #[inline]
     fn event(&self, sequence: Sequence) -> &EventCell<T> {
-        let event = self.slots.events.at(self.slots.index(sequence));
+        let event = self.slots.event(sequence);
         // SAFETY: as in `stamp`. The cell is shared by `&` only; what is in it is reached by pointers.
         unsafe { event.as_ref() }
+    }
+
+    /// The events of these sequences, one after the other.
+    #[inline]
+    pub(crate) fn run(&self, left: Range<Sequence>) -> Run<'_, T> {
+        Run {
+            slots: self.slots,
+            left,
+            memory: PhantomData,
+        }
+    }
+}
+
+/// Where the events of consecutive sequences are.
+///
+/// It has a copy of where the slots lie: behind a reference that would have to be looked up for each event, as
+/// whatever is done with one may have changed it, for all that the compiler knows.
+pub(crate) struct Run<'m, T> {
+    slots: SlotPtr<T>,
+    left: Range<Sequence>,
+    memory: PhantomData<&'m Memory<T>>,
+}
+
+impl<'m, T> Run<'m, T> {
+    /// The sequences that are left.
+    pub(crate) fn left(&self) -> &Range<Sequence> {
+        &self.left
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<&'m EventCell<T>> {
+        let event = self.slots.event(self.left.next()?);
+        // SAFETY: as in `Memory::event`; it keeps the slots for `'m`.
+        Some(unsafe { event.as_ref() })
+    }
+
+    /// Where the next is to be written; as [`Memory::to_write`].
+    #[inline]
+    pub(crate) fn next_to_write(&mut self) -> Option<*mut T> {
+        Some(self.next()?.with_mut(|event| event))
+    }
+
+    /// Where the next is to be read; as [`Memory::to_read`].
+    #[inline]
+    pub(crate) fn next_to_read(&mut self) -> Option<*const T> {
+        Some(self.next()?.with(|event| event))
+    }
+
+    #[inline]
+    pub(crate) fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.left.end - self.left.start) as usize;
+        (left, Some(left))
+    }
+}
+
+impl<T> Clone for Run<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            left: self.left.clone(),
+            ..*self
+        }
     }
 }
 
@@ -271,6 +334,11 @@ impl<T> SlotPtr<T> {
     #[inline]
     fn index(self, sequence: Sequence) -> usize {
         (sequence & self.mask) as usize
+    }
+
+    #[inline]
+    fn event(self, sequence: Sequence) -> NonNull<EventCell<T>> {
+        self.events.at(self.index(sequence))
     }
 }
 

@@ -61,8 +61,8 @@ pub struct Feed<T> {
     overflow: Overflow,
     control: Arc<Control>,
     counters: Arc<FeedCounters>,
-    /// As last made known.
-    waits: Waits,
+    /// How many of its waits have been made known.
+    waited: u64,
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl<T> Feed<T> {
             overflow,
             control,
             counters,
-            waits: Waits::default(),
+            waited: 0,
         })
     }
 
@@ -111,18 +111,32 @@ impl<T> Feed<T> {
     /// [`FeedError::Full`] by its [`Overflow`]; that the pipeline has been stopped, or has failed and why.
     #[inline]
     pub fn publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Option<Sequence>, FeedError> {
-        let published = match self.overflow {
-            Overflow::Wait => self.producer().publish(write),
-            Overflow::WaitFor(time) => match Instant::now().checked_add(time) {
-                Some(deadline) => self.producer().publish_deadline(deadline, write),
-                None => self.producer().publish(write),
-            },
-            Overflow::Fail | Overflow::DropNewest => self.producer().try_publish(write),
+        if self.overflow != Overflow::Wait {
+            return self.publish_or_not(write);
+        }
+        let published = self.producer().publish(write);
+        if self.waits().waited != self.waited {
+            self.count_waits();
+        }
+        match published {
+            Ok(sequence) => Ok(Some(sequence)),
+            Err(error) => self.refused(error, 1),
+        }
+    }
+
+    #[inline(never)] // It would be in the way of who waits.
+    fn publish_or_not(
+        &mut self,
+        write: impl FnOnce(&mut T),
+    ) -> Result<Option<Sequence>, FeedError> {
+        let published = match self.deadline() {
+            Some(deadline) => self.producer().publish_deadline(deadline, write),
+            None => self.producer().try_publish(write),
         };
         self.count_waits();
         match published {
             Ok(sequence) => Ok(Some(sequence)),
-            Err(error) => self.refused(error, 1).map(|()| None),
+            Err(error) => self.refused(error, 1),
         }
     }
 
@@ -137,18 +151,45 @@ impl<T> Feed<T> {
         n: usize,
         write: impl FnOnce(Slots<'_, T>),
     ) -> Result<Option<Sequence>, FeedError> {
-        let published = match self.overflow {
-            Overflow::Wait => self.producer().publish_batch(n, write),
-            Overflow::WaitFor(time) => match Instant::now().checked_add(time) {
-                Some(deadline) => self.producer().publish_batch_deadline(n, deadline, write),
-                None => self.producer().publish_batch(n, write),
-            },
-            Overflow::Fail | Overflow::DropNewest => self.producer().try_publish_batch(n, write),
+        let error = match self.producer().try_claim(n) {
+            Ok(mut claim) => {
+                write(claim.iter_mut());
+                return Ok(Some(claim.publish().start));
+            }
+            Err(error) => error,
+        };
+        self.publish_batch_later(error, n, write)
+    }
+
+    /// The ring is full, or will never take so many.
+    #[cold]
+    #[inline(never)]
+    fn publish_batch_later(
+        &mut self,
+        error: ClaimError,
+        n: usize,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Option<Sequence>, FeedError> {
+        let published = match (self.overflow, self.deadline()) {
+            (Overflow::Wait, _) => self.producer().publish_batch(n, write),
+            (_, Some(deadline)) => self.producer().publish_batch_deadline(n, deadline, write),
+            (_, None) => Err(error),
         };
         self.count_waits();
         match published {
             Ok(sequences) => Ok(Some(sequences.start)),
-            Err(error) => self.refused(error, n).map(|()| None),
+            Err(error) => self.refused(error, n),
+        }
+    }
+
+    /// Until when it is to wait, if not for ever.
+    fn deadline(&self) -> Option<Instant> {
+        match self.overflow {
+            Overflow::WaitFor(time) => {
+                const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+                Some(Instant::now() + time.min(FOR_EVER))
+            }
+            _ => None,
         }
     }
 
@@ -176,25 +217,23 @@ impl<T> Feed<T> {
         }
     }
 
-    /// Makes its waits known, if there are new ones.
-    #[inline]
+    /// Makes its waits known.
+    #[cold]
     fn count_waits(&mut self) {
         let waits = self.waits();
-        if waits != self.waits {
-            self.waits = waits;
-            self.counters.waits.set(waits.waited);
-            self.counters.parks.set(waits.parked);
-        }
+        self.waited = waits.waited;
+        self.counters.waits.set(waits.waited);
+        self.counters.parks.set(waits.parked);
     }
 
     #[cold]
-    fn refused(&self, error: ClaimError, n: usize) -> Result<(), FeedError> {
+    fn refused(&self, error: ClaimError, n: usize) -> Result<Option<Sequence>, FeedError> {
         match error {
             ClaimError::Full { .. } | ClaimError::TooFewConsumers { .. }
                 if self.overflow == Overflow::DropNewest =>
             {
                 self.counters.dropped.add(n as u64);
-                Ok(())
+                Ok(None)
             }
             ClaimError::Full { free } => Err(FeedError::Full { free }),
             ClaimError::Closed => Err(FeedError::Stopped),

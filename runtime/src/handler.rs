@@ -66,10 +66,7 @@ pub trait Handler<T>: 'static {
     /// Whatever kept it from handling an event.
     #[inline]
     fn on_batch(&mut self, events: &mut Events<'_, T>) -> Result<(), HandlerError> {
-        while let Some((event, at)) = events.next() {
-            self.on_event(event, at)?;
-        }
-        Ok(())
+        events.each(|event, at| self.on_event(event, at))
     }
 
     /// Called with each event.
@@ -117,10 +114,7 @@ pub trait HandlerMut<T>: 'static {
     /// As there.
     #[inline]
     fn on_batch(&mut self, events: &mut EventsMut<'_, T>) -> Result<(), HandlerError> {
-        while let Some((event, at)) = events.next() {
-            self.on_event(event, at)?;
-        }
-        Ok(())
+        events.each(|event, at| self.on_event(event, at))
     }
 
     /// As [`Handler::on_event`].
@@ -245,26 +239,108 @@ pub type Events<'c, T> = Lot<'c, Batch<'c, T>>;
 /// The events that a [`HandlerMut`] has in hand, and may change.
 pub type EventsMut<'c, T> = Lot<'c, MutableBatch<'c, T>>;
 
-/// A batch of events, taken one by one by [`Events::next`] and released when the handler returns.
+/// A batch of events, taken by [`Events::each`] or one by one by [`Events::next`], and released when the handler
+/// returns.
 #[derive(Debug)]
 pub struct Lot<'c, B: sealed::Batched> {
     batch: B,
-    /// How many of the batch have been taken.
-    taken: usize,
-    /// How many there were at first, and were known to be waiting.
-    size: usize,
-    backlog: usize,
+    progress: Progress<'c>,
     /// Whether it is to be held and not released.
     hold: bool,
-    /// Whether it refused an event because the pipeline was aborted.
-    is_cut: bool,
     /// How many have been released before the end.
     released: usize,
-    aborted: &'c AtomicBool,
     times: Option<&'c Times>,
 }
 
+/// How far a handler has come in a batch.
+#[derive(Debug)]
+struct Progress<'c> {
+    /// How many of what the batch still holds have been taken.
+    taken: usize,
+    /// How many it still holds, and from where on.
+    len: usize,
+    first: Sequence,
+    /// How many there were at first, and were known to be waiting.
+    size: usize,
+    backlog: usize,
+    /// Whether an event was refused because the pipeline was aborted.
+    is_cut: bool,
+    aborted: &'c AtomicBool,
+}
+
+impl Progress<'_> {
+    /// Takes the next event, and says where it stands.
+    #[inline]
+    fn take(&mut self) -> Option<At> {
+        if self.taken == self.len || self.is_aborted() {
+            return None;
+        }
+        Some(self.step())
+    }
+
+    /// Takes these events, which are the next.
+    #[inline]
+    fn take_all<T, E>(
+        &mut self,
+        mut events: impl ExactSizeIterator<Item = T>,
+        handle: &mut impl FnMut(T, At) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut left = events.len();
+        while left > 0 && !self.is_aborted() {
+            let n = left.min(BETWEEN_LOOKS);
+            for event in events.by_ref().take(n) {
+                handle(event, self.step())?;
+            }
+            left -= n;
+        }
+        Ok(())
+    }
+
+    /// Whether events are to be refused.
+    #[inline]
+    fn is_aborted(&mut self) -> bool {
+        // RELAXED: it carries nothing but itself.
+        self.is_cut = self.aborted.load(Ordering::Relaxed);
+        self.is_cut
+    }
+
+    #[inline]
+    fn step(&mut self) -> At {
+        let index = self.taken;
+        self.taken += 1;
+        At {
+            sequence: self.first + index as u64,
+            left: self.len - 1 - index,
+            batch: self.size,
+            backlog: self.backlog,
+        }
+    }
+}
+
+/// How many events are handled between two looks whether the pipeline is aborted: around an atomic load the compiler
+/// keeps nothing of a handler in registers.
+const BETWEEN_LOOKS: usize = 64;
+
 impl<T> Lot<'_, Batch<'_, T>> {
+    /// Takes all events that are left, up to the first that fails, and says where each stands. Ends sooner if the
+    /// pipeline is aborted.
+    ///
+    /// # Errors
+    /// That of the event that failed.
+    #[inline]
+    pub fn each<E>(&mut self, mut handle: impl FnMut(&T, At) -> Result<(), E>) -> Result<(), E> {
+        let progress = &mut self.progress;
+        let from = progress.taken;
+        match self.batch.as_slices() {
+            _ if from > 0 => progress.take_all(self.batch.iter().skip(from), &mut handle),
+            Some((first, second)) => {
+                progress.take_all(first.iter(), &mut handle)?;
+                progress.take_all(second.iter(), &mut handle)
+            }
+            None => progress.take_all(self.batch.iter(), &mut handle),
+        }
+    }
+
     /// Takes the next event, and says where it stands; nothing at the end, or if the pipeline is aborted.
     #[inline]
     #[expect(
@@ -272,12 +348,27 @@ impl<T> Lot<'_, Batch<'_, T>> {
         reason = "what it returns borrows from it"
     )]
     pub fn next(&mut self) -> Option<(&T, At)> {
-        let index = self.take()?;
-        Some((&self.batch[index], self.at(index)))
+        let at = self.progress.take()?;
+        Some((&self.batch[self.progress.taken - 1], at))
     }
 }
 
 impl<T> Lot<'_, MutableBatch<'_, T>> {
+    /// Takes all events that are left, up to the first that fails, and says where each stands. Ends sooner if the
+    /// pipeline is aborted.
+    ///
+    /// # Errors
+    /// That of the event that failed.
+    #[inline]
+    pub fn each<E>(
+        &mut self,
+        mut handle: impl FnMut(&mut T, At) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let progress = &mut self.progress;
+        let from = progress.taken;
+        progress.take_all(self.batch.iter_mut().skip(from), &mut handle)
+    }
+
     /// Takes the next event, and says where it stands; nothing at the end, or if the pipeline is aborted.
     #[inline]
     #[expect(
@@ -285,23 +376,27 @@ impl<T> Lot<'_, MutableBatch<'_, T>> {
         reason = "what it returns borrows from it"
     )]
     pub fn next(&mut self) -> Option<(&mut T, At)> {
-        let index = self.take()?;
-        let at = self.at(index);
-        Some((&mut self.batch[index], at))
+        let at = self.progress.take()?;
+        Some((&mut self.batch[self.progress.taken - 1], at))
     }
 }
 
 impl<'c, B: sealed::Batched> Lot<'c, B> {
     pub(crate) fn new(batch: B, aborted: &'c AtomicBool, times: Option<&'c Times>) -> Self {
-        Self {
+        let progress = Progress {
+            taken: 0,
+            len: batch.len(),
+            first: batch.sequences().start,
             size: batch.len(),
             backlog: batch.backlog(),
-            batch,
-            taken: 0,
-            hold: false,
             is_cut: false,
-            released: 0,
             aborted,
+        };
+        Self {
+            batch,
+            progress,
+            hold: false,
+            released: 0,
             times,
         }
     }
@@ -316,7 +411,7 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.batch.len() - self.taken
+        self.progress.len - self.progress.taken
     }
 
     /// Whether all events have been taken.
@@ -329,13 +424,13 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     /// How many events were known to be waiting when it was taken, its own included.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.backlog
+        self.progress.backlog
     }
 
     /// Releases what has been taken: later stages can read it and producers overwrite it, before the batch
     /// ends. It counts as handled, and no rewind brings it back.
     pub fn release(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
+        let taken = std::mem::take(&mut self.progress.taken);
         self.released += taken;
         self.let_go(taken);
     }
@@ -347,6 +442,8 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
             times.hand_over(first..first + n as u64, ticks());
         }
         self.batch.release(n);
+        self.progress.len = self.batch.len();
+        self.progress.first = self.batch.sequences().start;
     }
 
     /// Goes on without releasing the batch when the handler returns: its events stay where they are until
@@ -360,30 +457,9 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
         self.batch.release_held(until);
     }
 
-    #[inline]
-    fn take(&mut self) -> Option<usize> {
-        // RELAXED: it carries nothing but itself.
-        if self.taken == self.batch.len() || self.aborted.load(Ordering::Relaxed) {
-            self.is_cut = self.taken != self.batch.len();
-            return None;
-        }
-        self.taken += 1;
-        Some(self.taken - 1)
-    }
-
-    #[inline]
-    fn at(&self, index: usize) -> At {
-        At {
-            sequence: self.batch.sequences().start + index as u64,
-            left: self.batch.len() - 1 - index,
-            batch: self.size,
-            backlog: self.backlog,
-        }
-    }
-
     /// The index of the event that the handler is at, in what the batch still holds.
     fn in_hand(&self) -> usize {
-        self.taken.saturating_sub(1)
+        self.progress.taken.saturating_sub(1)
     }
 
     /// The sequence of the event that the handler is at.
@@ -398,12 +474,12 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
 
     /// Goes back to the event that the handler is at.
     pub(crate) fn retry(&mut self) {
-        self.taken = self.in_hand();
+        self.progress.taken = self.in_hand();
     }
 
     /// Goes back to the first event that is not released.
     pub(crate) fn rewind(&mut self) {
-        self.taken = 0;
+        self.progress.taken = 0;
     }
 
     /// Is done with all events up to the one that the handler is at, and with that. Returns how many came
@@ -412,14 +488,14 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
         let before = self.in_hand();
         let failed = usize::from(self.event_in_hand().is_some());
         let handled = before + std::mem::take(&mut self.released);
-        self.taken = 0;
+        self.progress.taken = 0;
         self.let_go(before + failed);
         (handled, failed)
     }
 
     /// Whether it refused an event because the pipeline was aborted.
     pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut
+        self.progress.is_cut
     }
 
     /// Whether nothing is left of it.
@@ -430,13 +506,13 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     /// Ends the batch, whose handler has returned; returns how many events were handled since the last
     /// failure.
     pub(crate) fn finish(mut self) -> usize {
-        let rest = if self.is_cut {
-            self.taken
+        let rest = if self.progress.is_cut {
+            self.progress.taken
         } else {
             self.batch.len()
         };
         let handled = rest + self.released;
-        if self.is_cut {
+        if self.progress.is_cut {
             self.let_go(rest);
             self.batch.give_back();
         } else if self.hold {

@@ -428,7 +428,9 @@ impl<T: 'static, H: Handler<T>> Handles<Consumer<T>> for Reads<H> {
         self.0.on_start(stage)
     }
 
-    #[inline]
+    // A function of its own: in it the compiler knows that the handler and the batch are apart, and keeps what it
+    // can of a handler in registers.
+    #[inline(never)]
     fn on_batch<'c>(&mut self, lot: &mut Lot<'c, Batch<'c, T>>) -> Result<(), HandlerError> {
         self.0.on_batch(lot)
     }
@@ -447,7 +449,7 @@ impl<T: 'static, H: HandlerMut<T>> Handles<MutableConsumer<T>> for Changes<H> {
         self.0.on_start(stage)
     }
 
-    #[inline]
+    #[inline(never)] // As above.
     fn on_batch<'c>(&mut self, lot: &mut Lot<'c, MutableBatch<'c, T>>) -> Result<(), HandlerError> {
         self.0.on_batch(lot)
     }
