@@ -136,7 +136,13 @@ fn every_scenario_runs_and_its_events_are_checked() {
 
 #[test]
 fn in_the_topologies_those_that_are_made_for_them_take_part_and_no_others() {
-    let made_for_them = ["annulus-runtime", "annulus-ring", "disruptor"];
+    let made_for_them = [
+        "annulus-runtime",
+        "annulus-runtime-apart",
+        "annulus-ring",
+        "annulus-ring-apart",
+        "disruptor",
+    ];
     let cores = Cores::of_this_process();
     for scenario in &SCENARIOS {
         let takes_part = |subject: &str| match scenario.topology() {

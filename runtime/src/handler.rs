@@ -275,7 +275,7 @@ impl Progress<'_> {
         if self.taken == self.len || self.is_aborted() {
             return None;
         }
-        Some(self.step())
+        Some(Steps::of(self).step())
     }
 
     /// Takes these events, which are the next.
@@ -288,9 +288,8 @@ impl Progress<'_> {
         let mut left = events.len();
         while left > 0 && !self.is_aborted() {
             let n = left.min(BETWEEN_LOOKS);
-            for event in events.by_ref().take(n) {
-                handle(event, self.step())?;
-            }
+            let mut steps = Steps::of(self);
+            (events.by_ref().take(n)).try_for_each(|event| handle(event, steps.step()))?;
             left -= n;
         }
         Ok(())
@@ -303,23 +302,47 @@ impl Progress<'_> {
         self.is_cut = self.aborted.load(Ordering::Relaxed);
         self.is_cut
     }
+}
+
+/// Some steps through a batch, which count when they end, however they do: the compiler keeps the index in a
+/// register, where it would store each one before a handler that may panic.
+struct Steps<'s, 'c> {
+    progress: &'s mut Progress<'c>,
+    taken: usize,
+}
+
+impl<'s, 'c> Steps<'s, 'c> {
+    #[inline]
+    fn of(progress: &'s mut Progress<'c>) -> Self {
+        Self {
+            taken: progress.taken,
+            progress,
+        }
+    }
 
     #[inline]
     fn step(&mut self) -> At {
         let index = self.taken;
         self.taken += 1;
         At {
-            sequence: self.first + index as u64,
-            left: self.len - 1 - index,
-            batch: self.size,
-            backlog: self.backlog,
+            sequence: self.progress.first + index as u64,
+            left: self.progress.len - 1 - index,
+            batch: self.progress.size,
+            backlog: self.progress.backlog,
         }
+    }
+}
+
+impl Drop for Steps<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.progress.taken = self.taken;
     }
 }
 
 /// How many events are handled between two looks whether the pipeline is aborted: around an atomic load the compiler
 /// keeps nothing of a handler in registers.
-const BETWEEN_LOOKS: usize = 64;
+const BETWEEN_LOOKS: usize = 16;
 
 impl<T> Lot<'_, Batch<'_, T>> {
     /// Takes all events that are left, up to the first that fails, and says where each stands. Ends sooner if the

@@ -1,4 +1,7 @@
-//! Who takes part in the topologies: each library in the one configuration that its users would take.
+//! Who takes part in the topologies: our ring and our runtime in each layout, and rivals in the one configuration that
+//! their users would take.
+
+use annulus_ring::Layout;
 
 use super::Subject;
 
@@ -10,9 +13,13 @@ mod runtime;
 /// All of them, in the order in which they are reported. Another one is a file in `topologies/` with a
 /// [`Graph`](crate::topology::Graph), and a line here.
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
+    let runtime = |name, layout| Box::new(runtime::Runtime { name, layout }) as _;
+    let ring = |name, layout| Box::new(ring::BareRing { name, layout }) as _;
     vec![
-        Box::new(runtime::Runtime),
-        Box::new(ring::BareRing),
+        runtime("annulus-runtime", Layout::Beside),
+        runtime("annulus-runtime-apart", Layout::Apart),
+        ring("annulus-ring", Layout::Beside),
+        ring("annulus-ring-apart", Layout::Apart),
         #[cfg(feature = "rivals")]
         Box::new(disruptor::Managed),
     ]

@@ -4,7 +4,7 @@
 
 use std::thread::JoinHandle;
 
-use annulus_ring::{Producer, Producers, Ring, SharedProducer, Wait};
+use annulus_ring::{Layout, Producer, Producers, Ring, SharedProducer, Wait};
 
 use crate::cores::{Cores, Role};
 use crate::link::{Event, Plan, read_by};
@@ -13,11 +13,14 @@ use crate::subjects::annulus::read;
 use crate::subjects::{Kind, Subject};
 use crate::topology::{Graph, Stage};
 
-pub(super) struct BareRing;
+pub(super) struct BareRing {
+    pub(super) name: &'static str,
+    pub(super) layout: Layout,
+}
 
 impl Subject for BareRing {
     fn name(&self) -> &'static str {
-        "annulus-ring"
+        self.name
     }
 
     fn kind(&self) -> Kind {
@@ -27,18 +30,18 @@ impl Subject for BareRing {
     fn measure(&self, scenario: &Scenario, effort: Effort, cores: Cores) -> Option<Sample> {
         let plan = scenario.plan(cores);
         if plan.shared {
-            scenario.measure_graph(&Many, &plan, effort)
+            scenario.measure_graph(&Many(self.layout), &plan, effort)
         } else {
-            scenario.measure_graph(&One, &plan, effort)
+            scenario.measure_graph(&One(self.layout), &plan, effort)
         }
     }
 }
 
 /// The path of the only producer.
-struct One;
+struct One(Layout);
 
 /// The path of many producers.
-struct Many;
+struct Many(Layout);
 
 impl Graph for One {
     type Sender<E: Event> = Producer<E>;
@@ -49,7 +52,9 @@ impl Graph for One {
         stages: &[Stage],
         handler: impl FnMut(usize) -> H,
     ) -> (Vec<Producer<E>>, impl FnOnce()) {
-        let builder = Ring::builder(plan.capacity).producers(Producers::One);
+        let builder = Ring::builder(plan.capacity)
+            .layout(self.0)
+            .producers(Producers::One);
         let ring = builder.build(E::default).unwrap();
         let readers = start(&ring, plan, stages, handler);
         let producer = ring.producer().unwrap().with_wait(Wait::Yield).unwrap();
@@ -66,7 +71,9 @@ impl Graph for Many {
         stages: &[Stage],
         handler: impl FnMut(usize) -> H,
     ) -> (Vec<SharedProducer<E>>, impl FnOnce()) {
-        let builder = Ring::builder(plan.capacity).producers(Producers::Many);
+        let builder = Ring::builder(plan.capacity)
+            .layout(self.0)
+            .producers(Producers::Many);
         let ring = builder.build(E::default).unwrap();
         let readers = start(&ring, plan, stages, handler);
         let producer = || ring.shared_producer().unwrap().with_wait(Wait::Yield);
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn no_stage_overtakes_those_that_it_comes_after() {
         for topology in [Topology::Pipeline, Topology::Diamond] {
-            assert_stages_follow_each_other(&One, topology);
+            assert_stages_follow_each_other(&One(Layout::default()), topology);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use annulus::ring::{Producers, Ring, Wait};
+use annulus::ring::{Layout, Producers, Ring, Wait};
 use annulus::{Feed, Overflow, Pipeline};
 
 use crate::cores::{Cores, Role};
@@ -13,11 +13,14 @@ use crate::scenario::{Effort, Sample, Scenario};
 use crate::subjects::{Kind, Subject};
 use crate::topology::{Graph, Stage};
 
-pub(super) struct Runtime;
+pub(super) struct Runtime {
+    pub(super) name: &'static str,
+    pub(super) layout: Layout,
+}
 
 impl Subject for Runtime {
     fn name(&self) -> &'static str {
-        "annulus-runtime"
+        self.name
     }
 
     fn kind(&self) -> Kind {
@@ -43,7 +46,9 @@ impl Graph for Runtime {
         } else {
             Producers::One
         };
-        let builder = Ring::builder(plan.capacity).producers(producers);
+        let builder = Ring::builder(plan.capacity)
+            .layout(self.layout)
+            .producers(producers);
         let ring = builder.build(E::default).unwrap();
         let stages = stages.iter().enumerate().map(|(index, stage)| {
             let mut handle = handler(index);
@@ -90,8 +95,12 @@ mod tests {
 
     #[test]
     fn no_stage_overtakes_those_that_it_comes_after() {
+        let runtime = Runtime {
+            name: "annulus-runtime",
+            layout: Layout::default(),
+        };
         for topology in [Topology::Pipeline, Topology::Diamond] {
-            assert_stages_follow_each_other(&Runtime, topology);
+            assert_stages_follow_each_other(&runtime, topology);
         }
     }
 }
