@@ -139,6 +139,7 @@ fn in_the_topologies_those_that_are_made_for_them_take_part_and_no_others() {
     let made_for_them = [
         "annulus-runtime",
         "annulus-runtime-apart",
+        "annulus-runtime-timed",
         "annulus-ring",
         "annulus-ring-apart",
         "disruptor",

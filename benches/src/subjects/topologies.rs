@@ -13,11 +13,18 @@ mod runtime;
 /// All of them, in the order in which they are reported. Another one is a file in `topologies/` with a
 /// [`Graph`](crate::topology::Graph), and a line here.
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
-    let runtime = |name, layout| Box::new(runtime::Runtime { name, layout }) as _;
+    let runtime = |name, layout, timed| {
+        Box::new(runtime::Runtime {
+            name,
+            layout,
+            timed,
+        }) as _
+    };
     let ring = |name, layout| Box::new(ring::BareRing { name, layout }) as _;
     vec![
-        runtime("annulus-runtime", Layout::Beside),
-        runtime("annulus-runtime-apart", Layout::Apart),
+        runtime("annulus-runtime", Layout::Beside, false),
+        runtime("annulus-runtime-apart", Layout::Apart, false),
+        runtime("annulus-runtime-timed", Layout::Beside, true),
         ring("annulus-ring", Layout::Beside),
         ring("annulus-ring-apart", Layout::Apart),
         #[cfg(feature = "rivals")]

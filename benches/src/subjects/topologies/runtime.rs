@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use annulus::ring::{Layout, Producers, Ring, Wait};
-use annulus::{Feed, Overflow, Pipeline};
+use annulus::{Feed, Overflow, Pipeline, ticks};
 
 use crate::cores::{Cores, Role};
 use crate::link::{Event, Plan, Sender};
@@ -16,6 +16,8 @@ use crate::topology::{Graph, Stage};
 pub(super) struct Runtime {
     pub(super) name: &'static str,
     pub(super) layout: Layout,
+    /// Whether it measures times as well, which it does not by itself.
+    pub(super) timed: bool,
 }
 
 impl Subject for Runtime {
@@ -60,7 +62,13 @@ impl Graph for Runtime {
                 None => stage,
             }
         });
-        let running = Pipeline::on(&ring).stages(stages).start().unwrap();
+        let pipeline = Pipeline::on(&ring).stages(stages);
+        let pipeline = if self.timed {
+            pipeline.timed_by(|_| ticks()) // The cost is that of an event which tells, or a little more.
+        } else {
+            pipeline
+        };
+        let running = pipeline.start().unwrap();
         let feed = || running.feed(Overflow::Wait).unwrap().with_wait(Wait::Yield);
         let feeds = (0..plan.producers).map(|_| feed().unwrap()).collect();
         (feeds, move || {
@@ -98,6 +106,7 @@ mod tests {
         let runtime = Runtime {
             name: "annulus-runtime",
             layout: Layout::default(),
+            timed: false,
         };
         for topology in [Topology::Pipeline, Topology::Diamond] {
             assert_stages_follow_each_other(&runtime, topology);
