@@ -1,0 +1,282 @@
+//! Feeding: what a producer does when the ring is full, and what it counts and hears.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annulus::ring::{ClaimError, ProducerError, Producers, Ring, Wait};
+use annulus::{Feed, FeedError, Overflow, Pipeline, Running, Stage};
+
+use crate::{
+    A_MINUTE, Gate, KINDS, Log, counts, ended, gated, logging, publish, publish_batch, ring, start,
+};
+
+/// A pipeline whose ring of 4 is full until the gate is opened, with a feed.
+struct Full {
+    gate: Gate,
+    log: Log<u64>,
+    running: Running<u64>,
+    feed: Feed<u64>,
+}
+
+fn full(kind: Producers, overflow: Overflow) -> Full {
+    println!("{kind:?}, {overflow:?}"); // Shown if the test fails.
+    let (gate, log) = (Gate::default(), Log::new());
+    let running = start(&ring(4, kind), [gated("a", &gate, &log)]);
+    let mut feed = running.feed(overflow).unwrap();
+    publish(&mut feed, 0..4);
+    Full {
+        gate,
+        log,
+        running,
+        feed,
+    }
+}
+
+impl Full {
+    /// Publishes as soon as there is room, and returns the events that were handled in all.
+    fn finish(mut self) -> Vec<u64> {
+        self.gate.open();
+        crate::until("there is room", || self.feed.producer().free() == Ok(4));
+        publish_batch(&mut self.feed, 10..13);
+        drop(self.feed);
+        let report = ended(self.running.stop(A_MINUTE));
+        assert_eq!(report.published, report.stages[0].handled);
+        self.log.take()
+    }
+}
+
+#[test]
+fn a_full_ring_is_waited_for() {
+    for kind in KINDS {
+        let Full {
+            gate,
+            log,
+            running,
+            mut feed,
+        } = full(kind, Overflow::Wait);
+        let published = thread::spawn(move || {
+            let one = feed.publish(|slot| *slot = 4).unwrap();
+            let two = feed.publish_batch(2, |slots| slots.zip(5..).for_each(|(s, e)| *s = e));
+            (one, two.unwrap(), feed.dropped())
+        });
+        gate.wait_for_somebody();
+        assert!(!published.is_finished());
+        gate.open();
+        assert_eq!(published.join().unwrap(), (Some(4), Some(5), 0));
+        let report = ended(running.stop(A_MINUTE));
+        assert_eq!(log.take(), Vec::from_iter(0..7));
+        assert_eq!(counts(&report.stages[0]), [7, 0, 0, 0]);
+        assert_eq!(report.feeds.len(), 1);
+        assert_eq!(report.feeds[0].dropped, 0);
+    }
+}
+
+#[test]
+fn a12_a_full_ring_is_waited_for_so_long_and_not_shorter() {
+    const TIME: Duration = Duration::from_millis(5);
+    for kind in KINDS {
+        let mut full = full(kind, Overflow::WaitFor(TIME));
+        for n in [1, 3] {
+            let began = Instant::now();
+            let error = match n {
+                1 => full.feed.publish(|_| unreachable!()),
+                n => full.feed.publish_batch(n, |_| unreachable!()),
+            };
+            let error = error.unwrap_err();
+            assert!(began.elapsed() >= TIME);
+            assert!(matches!(error, FeedError::Full { free: 0 }));
+            let expected =
+                "the ring is full (free slots: 0): wait for its consumers, or claim fewer";
+            assert_eq!(error.to_string(), expected);
+        }
+        assert_eq!(full.feed.waits().waited, 2);
+        let metrics = full.running.report().feeds[0];
+        assert_eq!((metrics.dropped, metrics.waits, metrics.parks), (0, 2, 0));
+        assert_eq!(full.finish(), [0, 1, 2, 3, 10, 11, 12]);
+    }
+}
+
+/// Longer than the clock reaches.
+#[test]
+fn a_full_ring_can_be_waited_for_almost_for_ever() {
+    for kind in KINDS {
+        let mut full = full(kind, Overflow::WaitFor(Duration::MAX));
+        full.gate.open();
+        assert_eq!(full.feed.publish(|slot| *slot = 4).unwrap(), Some(4));
+        assert_eq!(full.finish(), [0, 1, 2, 3, 4, 10, 11, 12]);
+    }
+}
+
+#[test]
+fn a_full_ring_is_an_error() {
+    for kind in KINDS {
+        let mut full = full(kind, Overflow::Fail);
+        let error = full.feed.publish(|_| unreachable!()).unwrap_err();
+        assert!(matches!(error, FeedError::Full { free: 0 }));
+        let error = full.feed.publish_batch(2, |_| unreachable!()).unwrap_err();
+        assert!(matches!(error, FeedError::Full { free: 0 }));
+        let metrics = full.running.report().feeds[0];
+        assert_eq!((metrics.dropped, metrics.waits, metrics.parks), (0, 0, 0));
+        assert_eq!(full.finish(), [0, 1, 2, 3, 10, 11, 12]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_dropped_and_counted() {
+    for kind in KINDS {
+        let mut full = full(kind, Overflow::DropNewest);
+        assert_eq!(full.feed.publish(|_| unreachable!()).unwrap(), None);
+        let batch = full.feed.publish_batch(3, |_| unreachable!());
+        assert_eq!(batch.unwrap(), None);
+        assert_eq!(full.feed.dropped(), 4);
+        let metrics = full.running.report().feeds[0];
+        assert_eq!((metrics.dropped, metrics.waits, metrics.parks), (4, 0, 0));
+        assert_eq!(full.finish(), [0, 1, 2, 3, 10, 11, 12]);
+    }
+}
+
+#[test]
+fn b3_the_shortfall_is_exact_and_what_fits_exactly_is_published() {
+    for kind in KINDS {
+        let (gate, log) = (Gate::default(), Log::new());
+        let running = start(&ring(4, kind), [gated("a", &gate, &log)]);
+        let mut feed = running.feed(Overflow::Fail).unwrap();
+        publish(&mut feed, 0..1);
+        let error = feed.publish_batch(4, |_| unreachable!()).unwrap_err();
+        assert!(matches!(error, FeedError::Full { free: 3 }));
+        publish_batch(&mut feed, 1..4);
+        drop(feed);
+        gate.open();
+        ended(running.stop(A_MINUTE));
+        assert_eq!(log.take(), [0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn a17_c20_a_batch_longer_than_the_ring_is_an_error_and_one_of_none_nothing() {
+    for kind in KINDS {
+        for overflow in [
+            Overflow::Wait,
+            Overflow::WaitFor(A_MINUTE),
+            Overflow::Fail,
+            Overflow::DropNewest,
+        ] {
+            let running = start(&ring(4, kind), [logging("a", &Log::new())]);
+            let mut feed = running.feed(overflow).unwrap();
+            let error = feed.publish_batch(5, |_| unreachable!()).unwrap_err();
+            let too_long = ClaimError::TooLong {
+                requested: 5,
+                capacity: 4,
+            };
+            assert!(matches!(&error, FeedError::Claim(error) if *error == too_long));
+            assert_eq!(error.to_string(), too_long.to_string());
+            let none = feed.publish_batch(0, |slots| assert_eq!(slots.count(), 0));
+            assert!(none.is_ok(), "{none:?}");
+            assert_eq!(feed.dropped(), 0);
+            drop(feed);
+            let report = ended(running.stop(A_MINUTE));
+            assert_eq!(report.published, 0);
+        }
+    }
+}
+
+#[test]
+fn a_ring_has_one_producer_or_many_feeds_each_with_its_own_policy_and_counts() {
+    let (gate, log) = (Gate::default(), Log::new());
+    let one = start(&ring(4, Producers::One), [logging("a", &Log::new())]);
+    let _only = one.feed(Overflow::Wait).unwrap();
+    let error = one.feed(Overflow::Wait).unwrap_err();
+    assert!(matches!(error, ProducerError::Taken), "{error:?}");
+    assert_eq!(one.report().feeds.len(), 1);
+    drop(_only);
+    ended(one.stop(A_MINUTE));
+
+    let many = start(&ring(4, Producers::Many), [gated("a", &gate, &log)]);
+    let mut feeds = [Overflow::Fail, Overflow::DropNewest, Overflow::DropNewest]
+        .map(|overflow| many.feed(overflow).unwrap());
+    for (feed, n) in feeds.iter_mut().zip([0..2, 2..3, 3..4]) {
+        publish(feed, n);
+    }
+    let [fails, drops, drops_more] = &mut feeds;
+    assert!(fails.publish(|_| unreachable!()).is_err());
+    assert_eq!(drops.publish(|_| unreachable!()).unwrap(), None);
+    let batch = drops_more.publish_batch(2, |_| unreachable!());
+    assert_eq!(batch.unwrap(), None);
+    drop(feeds);
+    gate.open();
+    let report = ended(many.stop(A_MINUTE));
+    let dropped: Vec<_> = report.feeds.iter().map(|feed| feed.dropped).collect();
+    assert_eq!(dropped, [0, 1, 2]);
+    assert_eq!(log.take(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_feed_waits_as_it_is_told() {
+    for kind in KINDS {
+        let ring = Ring::builder(2).producers(kind).parking();
+        let ring = ring.build(u64::default).unwrap();
+        let (gate, log) = (Gate::default(), Log::new());
+        let stage = gated("a", &gate, &log).wait(Wait::Park);
+        let running = Pipeline::on(&ring).stage(stage).start().unwrap();
+        let feed = running.feed(Overflow::WaitFor(Duration::from_millis(1)));
+        let mut feed = feed.unwrap().with_wait(Wait::Park).unwrap();
+        publish(&mut feed, 0..2);
+        assert!(feed.publish(|_| unreachable!()).is_err());
+        let waits = feed.waits();
+        assert_eq!(waits.waited, 1);
+        assert!(waits.parked >= 1);
+        let metrics = running.report().feeds[0];
+        assert_eq!((metrics.waits, metrics.parks), (waits.waited, waits.parked));
+        gate.open();
+        drop(feed);
+        ended(running.stop(A_MINUTE));
+
+        let running = start(&crate::ring(2, kind), [logging("a", &Log::new())]);
+        let feed = running.feed(Overflow::Wait).unwrap();
+        let error = feed.with_wait(Wait::Park).unwrap_err();
+        assert!(matches!(error, ProducerError::NoParking), "{error:?}");
+    }
+}
+
+#[test]
+fn c10_a_producer_that_waits_hears_of_a_stop() {
+    for kind in KINDS {
+        let Full {
+            gate,
+            running,
+            mut feed,
+            ..
+        } = full(kind, Overflow::Wait);
+        let waits = thread::spawn(move || feed.publish(|_| unreachable!()).unwrap_err());
+        gate.wait_for_somebody();
+        let stopped = running.stop(Duration::ZERO).unwrap_err(); // The handler is stuck.
+        ended(Err(stopped));
+        assert!(matches!(waits.join().unwrap(), FeedError::Stopped));
+        gate.open();
+        ended(running.join());
+    }
+}
+
+/// The consumers of a ring that requires some are its stages.
+#[test]
+fn a_feed_waits_until_as_many_stages_are_there_as_the_ring_requires() {
+    for kind in KINDS {
+        let ring = Ring::builder(4).producers(kind).require_consumers(2);
+        let ring = ring.build(u64::default).unwrap();
+        let stage = |name| Stage::each(name, |_: &u64, _| ());
+        let first = Pipeline::on(&ring).stage(stage("a")).start().unwrap();
+        let mut fails = first.feed(Overflow::Fail).unwrap();
+        let error = fails.publish(|_| unreachable!()).unwrap_err();
+        assert!(matches!(
+            error,
+            FeedError::Claim(ClaimError::TooFewConsumers { .. })
+        ));
+        let second = Pipeline::on(&ring).stage(stage("b")).start().unwrap();
+        publish(&mut fails, 0..1);
+        drop(fails);
+        for running in [first, second] {
+            let report = ended(running.stop(A_MINUTE));
+            assert_eq!(counts(&report.stages[0]), [1, 0, 0, 0]);
+        }
+    }
+}
