@@ -280,3 +280,74 @@ fn a_feed_waits_until_as_many_stages_are_there_as_the_ring_requires() {
         }
     }
 }
+
+#[test]
+fn c16_a_panic_while_an_event_is_written_publishes_nothing_and_wedges_nobody() {
+    for kind in KINDS {
+        let log = Log::new();
+        let running = start(&ring(4, kind), [logging("a", &log)]);
+        let mut feed = running.feed(Overflow::Wait).unwrap();
+        publish(&mut feed, 0..1);
+        for n in [1, 2] {
+            let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match n {
+                1 => feed.publish(|_| panic!("oh no")),
+                n => feed.publish_batch(n, |_| panic!("oh no")),
+            }));
+            assert!(panics.is_err());
+        }
+        publish(&mut feed, 1..8);
+        drop(feed);
+        let report = ended(running.stop(A_MINUTE));
+        assert_eq!(log.take(), Vec::from_iter(0..8));
+        let skipped = report.published - 8;
+        assert_eq!(counts(&report.stages[0]), [8, skipped, 0, 0]);
+    }
+}
+
+/// Who published it, and its number.
+type Line = String;
+
+#[test]
+fn b6_b11_events_of_many_producers_come_once_and_in_order_to_every_stage() {
+    const EACH: usize = 2000;
+    let ring = Ring::builder(64).producers(Producers::Many);
+    let ring = ring.build(Line::new).unwrap();
+    let seen = [(); 3].map(|()| Log::new());
+    let [first, beside, last] = seen.each_ref().map(|log| {
+        let (log, mut next) = (log.clone(), 0);
+        move |line: &Line, at: annulus::At| {
+            assert_eq!(at.sequence, next);
+            next += 1;
+            log.push(line.clone());
+        }
+    });
+    let running = Pipeline::on(&ring)
+        .stage(Stage::each("first", first))
+        .stage(Stage::each("beside", beside))
+        .stage(Stage::each("last", last).after(["first", "beside"]))
+        .start()
+        .unwrap();
+    let feeds = ["a", "b", "c"].map(|name| (name, running.feed(Overflow::Wait).unwrap()));
+    thread::scope(|scope| {
+        for (name, mut feed) in feeds {
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    feed.publish(|line| *line = format!("{name}{n}")).unwrap();
+                }
+            });
+        }
+    });
+    let report = ended(running.stop(A_MINUTE));
+    assert!((report.stages.iter()).all(|stage| counts(stage) == [3 * EACH as u64, 0, 0, 0]));
+    let [first, beside, last] = seen.map(|log| log.take());
+    assert!(first == beside && beside == last);
+    for name in ["a", "b", "c"] {
+        let of_one = first.iter().filter(|line| line.starts_with(name));
+        assert!(
+            of_one.eq((0..EACH)
+                .map(|n| format!("{name}{n}"))
+                .collect::<Vec<_>>()
+                .iter())
+        );
+    }
+}

@@ -235,7 +235,7 @@ fn a13_batches_are_as_long_as_their_limit_and_know_of_their_backlog() {
 #[test]
 fn a2_announced_batch_sizes_are_exact_though_the_handler_publishes_during_the_batch() {
     for kind in KINDS {
-        let (log, seen) = (Log::new(), log_of(&[]));
+        let (log, seen) = (Log::new(), Log::new());
         let (lend, lent) = mpsc::channel::<Feed<u64>>();
         let mut feed = None;
         let echo = {
@@ -264,15 +264,9 @@ fn a2_announced_batch_sizes_are_exact_though_the_handler_publishes_during_the_ba
     }
 }
 
-fn log_of(lines: &[u64]) -> Log<u64> {
-    let log = Log::new();
-    lines.iter().for_each(|line| log.push(*line));
-    log
-}
-
 /// Counts only, and waits for nobody: the order is that of the counters.
 #[test]
-fn a27_a_stage_sees_an_event_only_after_all_that_it_comes_after() {
+fn a19_a27_a_stage_sees_an_event_only_after_all_that_it_comes_after() {
     for kind in KINDS {
         for capacity in [1, 2, 64] {
             let [journal, book, risk] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
@@ -440,6 +434,39 @@ fn events_that_a_handler_does_not_take_are_released_all_the_same() {
         let report = ended(run(kind, 8, stages));
         assert_eq!(log.take(), [0, 3, 6]);
         assert_eq!(counts(&report.stages[0]), [8, 0, 0, 0]);
+    }
+}
+
+/// Each of the two takes every other event, and says at the end of a batch what it has so far.
+#[test]
+fn a3_the_end_of_a_batch_flushes_the_last_value() {
+    const N: u64 = 10_000;
+    for kind in KINDS {
+        let flushed = [Log::new(), Log::new()];
+        let stages = [0, 1].map(|stripe| {
+            let log = flushed[stripe as usize].clone();
+            let (mut open, mut since_slow) = (Vec::new(), 0);
+            Stage::each(format!("stripe {stripe}"), move |event: &u64, at| {
+                if event % 2 == stripe {
+                    open.push(*event);
+                }
+                since_slow += 1;
+                if since_slow == 100 {
+                    since_slow = 0;
+                    thread::yield_now();
+                }
+                if at.is_last() {
+                    open.drain(..).for_each(|event| log.push(event));
+                }
+            })
+        });
+        let running = start(&ring(64, kind), stages);
+        publish(&mut feed(&running), 0..N);
+        running.stop(A_MINUTE).unwrap();
+        for (stripe, log) in flushed.iter().enumerate() {
+            let expected = (stripe as u64..N).step_by(2);
+            assert_eq!(log.take(), Vec::from_iter(expected));
+        }
     }
 }
 

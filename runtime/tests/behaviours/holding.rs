@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use annulus::ring::Sequence;
-use annulus::{At, Ended, Events, EventsMut, Handler, HandlerError, HandlerMut, Idle, Stage};
+use annulus::{
+    At, During, Ended, Events, EventsMut, Handler, HandlerError, HandlerMut, Idle, OnFailure, Stage,
+};
 
 use crate::{
-    A_MINUTE, Gate, KINDS, Log, counts, ended, feed, logging, publish, publish_batch, ring, start,
-    until,
+    A_MINUTE, Gate, How, KINDS, Log, WAYS_TO_FAIL, counts, ended, feed, logging, publish,
+    publish_batch, ring, run, start, until,
 };
 
 /// Counts its calls of `on_idle`.
@@ -254,6 +256,47 @@ fn what_is_held_is_released_with_the_next_batch_in_hand() {
     }
 }
 
+/// Holds everything, and fails when it is to end.
+struct FailsAtTheEnd(How);
+
+impl Handler<u64> for FailsAtTheEnd {
+    fn on_batch(&mut self, events: &mut Events<'_, u64>) -> Result<(), HandlerError> {
+        events.hold();
+        Ok(())
+    }
+
+    fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
+        unreachable!()
+    }
+
+    fn on_idle(&mut self, idle: &mut Idle<'_, u64>) -> Result<(), HandlerError> {
+        if idle.is_ending() {
+            self.0.fail()?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_failure_while_what_is_held_is_drained_ends_the_stage() {
+    for kind in KINDS {
+        for how in WAYS_TO_FAIL {
+            for policy in [OnFailure::STOP, OnFailure::DETACH] {
+                let stage = Stage::new("holds", FailsAtTheEnd(how)).on_failure(policy);
+                let later = logging("later", &Log::new()).after(["holds"]);
+                let report = ended(run(kind, 4, [stage, later]));
+                assert_eq!(counts(&report.stages[0]), [4, 0, 0, 0]);
+                assert_eq!(report.failures[0].during, During::Idle);
+                match &report.stages[0].ended {
+                    Ended::Failed(_) => assert_eq!(policy, OnFailure::STOP),
+                    Ended::Detached(_) => assert_eq!(report.stages[1].handled, 4),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+}
+
 /// Holds its batch, and fails at its third event.
 struct HoldsAndFails(Gate);
 
@@ -288,7 +331,7 @@ fn what_is_held_stays_held_when_a_later_event_of_its_batch_is_given_up() {
     for kind in KINDS {
         let (gate, log) = (Gate::default(), Log::new());
         let holds = Stage::new("holds", HoldsAndFails(gate.clone()));
-        let holds = holds.on_failure(annulus::OnFailure::SKIP);
+        let holds = holds.on_failure(OnFailure::SKIP);
         let stages = [holds, logging("later", &log).after(["holds"])];
         let ring = ring(4, kind);
         let running = start(&ring, stages);

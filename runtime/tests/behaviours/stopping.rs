@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use annulus::ring::{ClaimError, JoinError, Ring};
+use annulus::ring::{ClaimError, JoinError, Ring, Wait};
 use annulus::{
     At, Ended, FeedError, Handler, HandlerError, OnFailure, Pipeline, Running, Stage, StartError,
-    Warning,
+    Verdict, Warning,
 };
 
 use crate::{
@@ -208,6 +208,40 @@ fn a_handler_that_stops_its_pipeline_does_not_wait_for_itself() {
 }
 
 #[test]
+#[ignore = "those after it cannot end while it waits for them: at the deadline the pipeline is aborted"]
+fn a_handler_that_stops_its_pipeline_does_not_wait_for_those_that_wait_for_it() {
+    for kind in KINDS {
+        let (own, log, later) = (Own::default(), Log::new(), Log::new());
+        let stops = with_own(&own, &log, |running| {
+            let _ = running.stop(Duration::from_millis(100));
+        });
+        let stages = [stops, logging("later", &later).after(["a"])];
+        let running = Arc::new(start(&ring(8, kind), stages));
+        publish_batch(&mut feed(&running), 0..4);
+        own.set(running.clone()).unwrap();
+        let report = ended(running.join());
+        assert!(report.stages.iter().all(|s| counts(s) == [4, 0, 0, 0]));
+        assert_eq!(later.take(), [0, 1, 2, 3]);
+    }
+}
+
+/// When its handler is dropped there is nobody else left.
+#[test]
+fn c17_a_handler_may_own_its_pipeline() {
+    for kind in KINDS {
+        let (own, log) = (Own::default(), Log::new());
+        let ring = ring(8, kind);
+        let stage = with_own(&own, &log, |running| running.close());
+        let running = start(&ring, [stage, logging("later", &log).after(["a"])]);
+        publish_batch(&mut feed(&running), 0..4);
+        own.set(Arc::new(running)).unwrap();
+        drop(own);
+        until("all are gone", || ring.snapshot().members.is_empty());
+        assert_eq!(log.len(), 8);
+    }
+}
+
+#[test]
 fn a_handler_can_abort_its_pipeline() {
     for kind in KINDS {
         let (own, log) = (Own::default(), Log::new());
@@ -257,6 +291,7 @@ fn a_pipeline_that_is_dropped_with_a_live_producer_is_stopped_and_that_hears_of_
         let running = start(&ring, [Stage::new("a", Lives(log.clone()))]);
         let mut feed = feed(&running);
         publish(&mut feed, 0..3);
+        until("all is handled", || running.metrics()[0].1.events == 3);
         drop(running);
         until("its stage is gone", || ring.snapshot().members.len() == 1);
         let lived = [None, Some(0), Some(1), Some(2), None];
@@ -436,6 +471,82 @@ fn c17_a_pipeline_with_an_overdue_handler_can_be_dropped() {
     drop(running);
     gate.open();
     until("it goes on", || log.len() == 1);
+}
+
+#[test]
+#[ignore = "each stop tells it again"]
+fn that_a_producer_is_still_there_is_told_once() {
+    let (gate, log) = (Gate::default(), Log::new());
+    let running = start(&ring(8, KINDS[0]), [gated("stuck", &gate, &log)]);
+    let mut feed = feed(&running);
+    publish(&mut feed, 0..1);
+    gate.wait_for_somebody();
+    for _ in 0..2 {
+        let report = ended(running.stop(Duration::ZERO));
+        assert_eq!(report.warnings, [Warning::ProducerStillThere]);
+    }
+    gate.open();
+}
+
+#[test]
+fn a_stop_at_its_deadline_ends_a_handler_that_is_retried_for_ever() {
+    for kind in KINDS {
+        for verdict in [
+            Verdict::Retry {
+                pause: Duration::ZERO,
+            },
+            Verdict::Rewind { pause: A_MINUTE },
+        ] {
+            let stage = Stage::each("hopeless", |_: &u64, _| Err("oh no"));
+            let running = start(&ring(8, kind), [stage.on_failure_by(move |_| verdict)]);
+            publish_batch(&mut feed(&running), 0..4);
+            until("it is retried", || running.metrics()[0].1.restarts > 0);
+            let _ = running.stop(Duration::from_millis(1));
+            let report = ended(running.join());
+            let stage = &report.stages[0];
+            assert!(matches!(stage.ended, Ended::Aborted | Ended::Failed(_)));
+            assert_eq!((stage.handled, stage.failed + stage.left), (0, 4));
+        }
+    }
+}
+
+#[test]
+fn a19_c8_a_stop_interrupts_every_wait() {
+    for kind in KINDS {
+        let sleep = Duration::from_micros(100);
+        let phased = Wait::Phased {
+            spins: 10,
+            yields: 10,
+            sleep,
+        };
+        for wait in [Wait::Spin, Wait::Yield, Wait::Backoff, Wait::Park, phased] {
+            for aborts in [false, true] {
+                let ring = Ring::builder(4).producers(kind).parking();
+                let ring = ring.build(u64::default).unwrap();
+                let gate = Gate::default();
+                let stages = [
+                    gated("first", &gate, &Log::new()).wait(wait),
+                    logging("later", &Log::new()).wait(wait).after(["first"]),
+                    logging("idle", &Log::new()).wait(wait),
+                ];
+                let running = start(&ring, stages);
+                let mut feed = feed(&running);
+                gate.open();
+                publish(&mut feed, 0..1);
+                until("it is handled", || {
+                    running.metrics().iter().all(|(_, of)| of.events == 1)
+                });
+                drop(feed);
+                if aborts {
+                    let _ = running.abort();
+                } else {
+                    running.stop(A_MINUTE).unwrap();
+                }
+                let report = ended(running.join());
+                assert!(report.stages.iter().all(|s| counts(s) == [1, 0, 0, 0]));
+            }
+        }
+    }
 }
 
 /// While some are stopped others fail, detach, and skip.
