@@ -898,6 +898,28 @@ impl<'c, T> Batch<'c, T> {
         self.probe.hold(self.hi);
     }
 
+    /// Goes on without releasing its first `n` events, or all if it has fewer, as [`Batch::hold`] does with all.
+    /// The event behind them has index 0 from now on.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(char::default)?;
+    /// # let mut journal = ring.consumer("journal").join()?;
+    /// # ring.producer()?.publish_batch(2, |slots| slots.zip(['a', 'b']).for_each(|(s, c)| *s = c))?;
+    /// let mut batch = journal.next_batch()?;
+    /// batch.hold_first(1);
+    /// assert_eq!(batch[0], 'b');
+    /// drop(batch); // While anything is held this releases nothing.
+    /// assert_eq!(journal.held().count(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn hold_first(&mut self, n: usize) {
+        let to = self.probe.read() + n.min(self.len()) as u64;
+        self.probe.hold(to);
+    }
+
     /// Gives what it has not released back: the next batch starts there.
     ///
     /// # Examples

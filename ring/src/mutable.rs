@@ -255,6 +255,15 @@ impl<'c, T> MutableBatch<'c, T> {
         self.0.hold();
     }
 
+    /// As [`Batch::hold_first`]. What is held can be read, and is not changed any more.
+    ///
+    /// # Examples
+    /// See [`Batch::hold_first`].
+    #[inline]
+    pub fn hold_first(&mut self, n: usize) {
+        self.0.hold_first(n);
+    }
+
     /// As [`Batch::give_back`].
     ///
     /// # Examples

@@ -88,7 +88,7 @@ pub enum Ended {
     Stopped(Arc<Failure>),
     /// Somebody poisoned the ring.
     Poisoned(Poisoned),
-    /// It has not: its handler was still busy, and is left to itself.
+    /// It has not: its handler was still busy. If the pipeline was to end, it is left to itself.
     Overdue,
 }
 
@@ -200,14 +200,12 @@ impl Control {
         self.lock().cause.clone()
     }
 
-    /// Waits until all stages have ended, but for one that this thread runs itself; false at the deadline.
+    /// Waits until all stages have ended; false at the deadline. On the thread of a stage it does not wait: that
+    /// one cannot end before it returns, nor perhaps those that wait for it.
     pub(crate) fn wait_for_all(&self, deadline: Option<Instant>) -> bool {
         let me = thread::current().id();
-        let is_missing = |state: &mut State| {
-            let mut stages = state.ended.iter().zip(&state.threads);
-            stages.any(|(ended, thread)| ended.is_none() && *thread != Some(me))
-        };
-        self.wait_while(deadline, is_missing)
+        let is_mine = self.lock().threads.contains(&Some(me));
+        is_mine || self.wait_while(deadline, |state| state.ended.iter().any(Option::is_none))
     }
 
     /// Waits so long, or less if the pipeline is aborted.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annulus_ring::{
-    ClaimError, Producer, ProducerError, Ring, Sequence, SharedProducer, Slots, Wait, Waits,
+    ClaimError, Poisoned, Producer, ProducerError, Ring, Sequence, SharedProducer, Slots, Wait,
+    Waits,
 };
 
 use crate::control::{Control, FAILED};
@@ -77,12 +78,17 @@ impl<T> Feed<T> {
         overflow: Overflow,
         control: Arc<Control>,
         counters: Arc<FeedCounters>,
-    ) -> Result<Self, ProducerError> {
-        let producer = match ring.producer() {
-            Ok(producer) => Kind::Only(producer),
-            Err(ProducerError::WrongKind { .. }) => Kind::OneOfMany(ring.shared_producer()?),
-            Err(error) => return Err(error),
+    ) -> Result<Self, FeedError> {
+        let producer = ring.producer().map(Kind::Only);
+        let producer = match producer {
+            Err(ProducerError::WrongKind { .. }) => ring.shared_producer().map(Kind::OneOfMany),
+            only => only,
         };
+        let producer = producer.map_err(|error| match error {
+            ProducerError::Closed => FeedError::Stopped,
+            ProducerError::Poisoned(poisoned) => why_poisoned(&control, poisoned),
+            error => FeedError::Join(error),
+        })?;
         Ok(Self {
             producer,
             overflow,
@@ -237,13 +243,18 @@ impl<T> Feed<T> {
             }
             ClaimError::Full { free } => Err(FeedError::Full { free }),
             ClaimError::Closed => Err(FeedError::Stopped),
-            ClaimError::Poisoned(_) if self.control.is_aborted() => Err(FeedError::Stopped),
-            ClaimError::Poisoned(poisoned) => match self.control.cause() {
-                Some(failure) if poisoned.reason == FAILED => Err(FeedError::Failed(failure)),
-                _ => Err(FeedError::Claim(error)),
-            },
+            ClaimError::Poisoned(poisoned) => Err(why_poisoned(&self.control, poisoned)),
             error => Err(FeedError::Claim(error)),
         }
+    }
+}
+
+/// What it means to a feed that the ring was poisoned.
+fn why_poisoned(control: &Control, poisoned: Poisoned) -> FeedError {
+    match control.cause() {
+        _ if control.is_aborted() => FeedError::Stopped,
+        Some(failure) if poisoned.reason == FAILED => FeedError::Failed(failure),
+        _ => FeedError::Claim(ClaimError::Poisoned(poisoned)),
     }
 }
 
@@ -311,6 +322,8 @@ pub enum FeedError {
     Stopped,
     /// A stage failed, and that stopped the pipeline.
     Failed(Arc<Failure>),
+    /// It could not join the ring.
+    Join(ProducerError),
     /// Something else.
     Claim(ClaimError),
 }
@@ -321,6 +334,7 @@ impl fmt::Display for FeedError {
             Self::Full { free } => ClaimError::Full { free: *free }.fmt(f),
             Self::Stopped => f.write_str("the pipeline has been stopped"),
             Self::Failed(failure) => write!(f, "the pipeline has stopped: {failure}"),
+            Self::Join(error) => error.fmt(f),
             Self::Claim(error) => error.fmt(f),
         }
     }
@@ -330,6 +344,7 @@ impl Error for FeedError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(failure) => Some(&**failure),
+            Self::Join(error) => Some(error),
             Self::Claim(error) => Some(error),
             Self::Full { .. } | Self::Stopped => None,
         }

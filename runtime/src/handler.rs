@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use annulus_ring::{Batch, Consumer, Held, MutableBatch, MutableConsumer, Sequence};
 
-use crate::metrics::{Times, ticks};
+use crate::metrics::{Times, elapsed, ticks};
 
 /// Why a handler failed: any error. A `&str` or a `String` becomes one by `?` or `.into()`.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
@@ -60,7 +62,7 @@ pub trait Handler<T>: 'static {
     /// Called with each batch; hands its events to [`Handler::on_event`] if it is not overridden.
     ///
     /// When it returns `Ok` all events are handled, also those that it has not taken. When it fails, it is the
-    /// event taken last that failed, or the first if none was taken.
+    /// event taken last that failed, or the first if none was taken, or none if that has been released.
     ///
     /// # Errors
     /// Whatever kept it from handling an event.
@@ -182,8 +184,16 @@ impl<T, H: Handler<T>> Handler<T> for Vec<H> {
     }
 
     fn on_stop(&mut self) -> Result<(), HandlerError> {
-        let stopped = self.iter_mut().map(Handler::on_stop);
-        stopped.fold(Ok(()), Result::and)
+        let stop = |each: &mut H| catch_unwind(AssertUnwindSafe(|| each.on_stop()));
+        let stopped: Vec<_> = self.iter_mut().map(stop).collect();
+        let first = stopped
+            .into_iter()
+            .find(|stopped| !matches!(stopped, Ok(Ok(()))));
+        match first {
+            None => Ok(()),
+            Some(Ok(failed)) => failed,
+            Some(Err(panicked)) => resume_unwind(panicked),
+        }
     }
 }
 
@@ -247,8 +257,9 @@ pub struct Lot<'c, B: sealed::Batched> {
     progress: Progress<'c>,
     /// Whether it is to be held and not released.
     hold: bool,
-    /// How many have been released before the end.
-    released: usize,
+    /// How many it is done with before the end, and whether this call of the handler released the last it took.
+    done: usize,
+    has_released: bool,
     times: Option<&'c Times>,
 }
 
@@ -266,6 +277,8 @@ struct Progress<'c> {
     /// Whether an event was refused because the pipeline was aborted.
     is_cut: bool,
     aborted: &'c AtomicBool,
+    /// How many events are taken between two looks at that.
+    between_looks: usize,
 }
 
 impl Progress<'_> {
@@ -287,7 +300,7 @@ impl Progress<'_> {
     ) -> Result<(), E> {
         let mut left = events.len();
         while left > 0 && !self.is_aborted() {
-            let n = left.min(BETWEEN_LOOKS);
+            let n = left.min(self.between_looks);
             let mut steps = Steps::of(self);
             (events.by_ref().take(n)).try_for_each(|event| handle(event, steps.step()))?;
             left -= n;
@@ -340,9 +353,40 @@ impl Drop for Steps<'_, '_> {
     }
 }
 
-/// How many events are handled between two looks whether the pipeline is aborted: around an atomic load the compiler
-/// keeps nothing of a handler in registers.
-const BETWEEN_LOOKS: usize = 16;
+/// How often a stage looks whether the pipeline is aborted: at each event, or if its handler is fast, and has much to
+/// do, now and then. Around an atomic load the compiler keeps nothing of a handler in registers.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    is_fast: bool,
+}
+
+impl Pace {
+    /// A batch of so many events is worth two readings of the clock.
+    const MUCH: usize = 128;
+    const FAST: Duration = Duration::from_micros(1);
+    const BETWEEN_LOOKS: usize = 16;
+
+    #[inline]
+    fn between_looks(&self, batch: usize) -> usize {
+        if batch >= Self::MUCH && self.is_fast {
+            Self::BETWEEN_LOOKS
+        } else {
+            1
+        }
+    }
+
+    /// Hands over a batch of so many events, and learns from how long it takes.
+    #[inline]
+    pub(crate) fn learn<R>(&mut self, batch: usize, hand_over: impl FnOnce() -> R) -> R {
+        if batch < Self::MUCH {
+            return hand_over();
+        }
+        let began = ticks();
+        let returned = hand_over();
+        self.is_fast = elapsed(began, ticks()) < Self::FAST * batch as u32;
+        returned
+    }
+}
 
 impl<T> Lot<'_, Batch<'_, T>> {
     /// Takes all events that are left, up to the first that fails, and says where each stands. Ends sooner if the
@@ -405,7 +449,12 @@ impl<T> Lot<'_, MutableBatch<'_, T>> {
 }
 
 impl<'c, B: sealed::Batched> Lot<'c, B> {
-    pub(crate) fn new(batch: B, aborted: &'c AtomicBool, times: Option<&'c Times>) -> Self {
+    pub(crate) fn new(
+        batch: B,
+        pace: &Pace,
+        aborted: &'c AtomicBool,
+        times: Option<&'c Times>,
+    ) -> Self {
         let progress = Progress {
             taken: 0,
             len: batch.len(),
@@ -414,12 +463,14 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
             backlog: batch.backlog(),
             is_cut: false,
             aborted,
+            between_looks: pace.between_looks(batch.len()),
         };
         Self {
             batch,
             progress,
             hold: false,
-            released: 0,
+            done: 0,
+            has_released: false,
             times,
         }
     }
@@ -454,7 +505,8 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     /// ends. It counts as handled, and no rewind brings it back.
     pub fn release(&mut self) {
         let taken = std::mem::take(&mut self.progress.taken);
-        self.released += taken;
+        self.has_released |= taken > 0;
+        self.done += taken;
         self.let_go(taken);
     }
 
@@ -465,6 +517,20 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
             times.hand_over(first..first + n as u64, ticks());
         }
         self.batch.release(n);
+        self.look_again();
+    }
+
+    /// Releases the first `n`, or holds them if that was asked for.
+    fn pass(&mut self, n: usize) {
+        if self.hold {
+            self.batch.hold_first(n);
+            self.look_again();
+        } else {
+            self.let_go(n);
+        }
+    }
+
+    fn look_again(&mut self) {
         self.progress.len = self.batch.len();
         self.progress.first = self.batch.sequences().start;
     }
@@ -480,40 +546,62 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
         self.batch.release_held(until);
     }
 
-    /// The index of the event that the handler is at, in what the batch still holds.
-    fn in_hand(&self) -> usize {
-        self.progress.taken.saturating_sub(1)
+    /// The index of the event that the handler is at: the one that it took last, or the first if it took none, or
+    /// none if it has released that.
+    fn in_hand(&self) -> Option<usize> {
+        match self.progress.taken {
+            0 => (!self.has_released && self.batch.len() > 0).then_some(0),
+            taken => Some(taken - 1),
+        }
     }
 
     /// The sequence of the event that the handler is at.
-    pub(crate) fn sequence_in_hand(&self) -> Sequence {
-        self.batch.sequences().start + self.in_hand() as u64
+    pub(crate) fn sequence_in_hand(&self) -> Option<Sequence> {
+        Some(self.batch.sequences().start + self.in_hand()? as u64)
     }
 
-    /// The event that the handler is at; none if it has released everything.
+    /// The event that the handler is at.
     pub(crate) fn event_in_hand(&self) -> Option<&B::Event> {
-        self.batch.get(self.in_hand())
+        self.batch.get(self.in_hand()?)
     }
 
-    /// Goes back to the event that the handler is at.
+    /// Goes back to the event that the handler is at. Those before it are done, and held if that was asked for.
     pub(crate) fn retry(&mut self) {
-        self.progress.taken = self.in_hand();
+        let before = self.in_hand().unwrap_or(0);
+        if self.hold {
+            self.pass(before);
+            self.done += before;
+            self.progress.taken = 0;
+        } else {
+            self.progress.taken = before;
+        }
+        self.begin_again();
     }
 
-    /// Goes back to the first event that is not released.
+    /// Goes back to the first event that it is not done with.
     pub(crate) fn rewind(&mut self) {
         self.progress.taken = 0;
+        self.begin_again();
     }
 
-    /// Is done with all events up to the one that the handler is at, and with that. Returns how many came
+    /// Is done with all events up to the one that the handler is at, and with that. Returns how many were handled
     /// before it, and whether it was one.
     pub(crate) fn give_up(&mut self) -> (usize, usize) {
-        let before = self.in_hand();
-        let failed = usize::from(self.event_in_hand().is_some());
-        let handled = before + std::mem::take(&mut self.released);
+        let (before, failed) = match self.in_hand() {
+            Some(before) => (before, 1),
+            None => (0, 0),
+        };
+        let handled = before + std::mem::take(&mut self.done);
         self.progress.taken = 0;
-        self.let_go(before + failed);
+        self.pass(before + failed);
+        self.begin_again();
         (handled, failed)
+    }
+
+    /// What one call of the handler asked for is not for the next.
+    fn begin_again(&mut self) {
+        self.hold = false;
+        self.has_released = false;
     }
 
     /// Whether it refused an event because the pipeline was aborted.
@@ -534,9 +622,9 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
         } else {
             self.batch.len()
         };
-        let handled = rest + self.released;
+        let handled = rest + self.done;
         if self.progress.is_cut {
-            self.let_go(rest);
+            self.pass(rest);
             self.batch.give_back();
         } else if self.hold {
             self.batch.hold();
@@ -619,6 +707,7 @@ pub(crate) mod sealed {
         fn release(&mut self, n: usize);
         fn release_held(&mut self, until: Sequence);
         fn hold(self);
+        fn hold_first(&mut self, n: usize);
         fn give_back(self);
     }
 
@@ -683,6 +772,10 @@ pub(crate) mod sealed {
 
                 fn hold(self) {
                     $batch::hold(self);
+                }
+
+                fn hold_first(&mut self, n: usize) {
+                    $batch::hold_first(self, n);
                 }
 
                 fn give_back(self) {

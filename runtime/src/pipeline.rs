@@ -461,8 +461,9 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         self
     }
 
-    /// Calls a closure when a stage takes longer than its [limit](Stage::limit) for a batch: once for each such
-    /// batch, while it is at it. It is called on a thread of its own.
+    /// Calls a closure when a stage takes longer than its [limit](Stage::limit) for a batch, while it is at it: once
+    /// for each such batch, but for one that ends within half as long again and may be missed. It is called on a
+    /// thread of its own.
     ///
     /// # Examples
     /// ```
@@ -578,14 +579,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             .collect();
         let (planned, warnings) = pin::plan(&wanted, self.placement, &cores, pin::siblings);
         let inlets = self.join(&order)?;
-        if self.published.is_some()
-            || self
-                .stages
-                .iter()
-                .any(|stage| stage.settings.limit.is_some())
-        {
-            calibrate();
-        }
+        calibrate();
 
         let posts: Vec<_> = (self.stages.iter().zip(&inlets))
             .map(|(stage, inlet)| Arc::new(self.post(&stage.settings, inlet.start())))
@@ -659,10 +653,10 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             }
         }
         if error.is_none() {
-            match supervise::start(&control, on_slow) {
-                Ok(supervisor) => threads.extend(supervisor),
-                Err(cause) => error = Some(("supervisor".to_owned(), cause)),
-            }
+            let supervised = supervise::start(&control, on_slow);
+            error = supervised
+                .err()
+                .map(|cause| ("supervisor".to_owned(), cause));
         }
         control.begin(error.is_none());
         if let Some((stage, cause)) = error {
@@ -753,6 +747,9 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         ) in settings.iter().enumerate()
         {
             let stage = || name.clone();
+            if name.contains('\0') {
+                return Err(StartError::BadName { stage: stage() });
+            }
             if named(name) != Some(index) {
                 return Err(StartError::DuplicateName { stage: stage() });
             }
@@ -870,6 +867,11 @@ impl<T> Joined<T> {
 pub enum StartError {
     /// It has no stages.
     NoStages,
+    /// The name of a stage has a NUL in it, which that of a thread cannot have.
+    BadName {
+        /// The name.
+        stage: String,
+    },
     /// Several stages have the same name.
     DuplicateName {
         /// The name.
@@ -923,6 +925,12 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoStages => f.write_str("the pipeline has no stages: add one"),
+            Self::BadName { stage } => {
+                write!(
+                    f,
+                    "the name {stage:?} of a stage has a NUL in it: choose another"
+                )
+            }
             Self::DuplicateName { stage } => {
                 write!(
                     f,

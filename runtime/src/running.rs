@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{ProducerError, Ring, Sequence};
+use annulus_ring::{Ring, Sequence};
 
 use crate::control::{ABORTED, Control, Ended};
 use crate::failure::Failure;
-use crate::feed::{Feed, FeedCounters, FeedMetrics, Overflow};
+use crate::feed::{Feed, FeedCounters, FeedError, FeedMetrics, Overflow};
 use crate::metrics::{Metrics, elapsed, ticks};
 use crate::pin::Warning;
 
 /// A pipeline whose threads have been started; made by [`Pipeline::start`](crate::Pipeline::start).
 ///
 /// All of it can be called from any thread, at any time, and more than once. Dropping it stops the pipeline as
-/// [`Running::stop`] does, within a second.
+/// [`Running::stop`] does, within a second; or two, if a handler does not return.
 ///
 /// # Examples
 /// ```
@@ -53,11 +53,12 @@ impl<T> Running<T> {
     /// A producer for it.
     ///
     /// # Errors
-    /// As [`Ring::producer`] and [`Ring::shared_producer`].
+    /// [`FeedError::Join`], as [`Ring::producer`] and [`Ring::shared_producer`]; that the pipeline has been stopped,
+    /// or has failed and why.
     ///
     /// # Examples
     /// See [`Feed`].
-    pub fn feed(&self, overflow: Overflow) -> Result<Feed<T>, ProducerError> {
+    pub fn feed(&self, overflow: Overflow) -> Result<Feed<T>, FeedError> {
         let counters = Arc::new(FeedCounters::default());
         let feed = Feed::join(&self.ring, overflow, self.control.clone(), counters.clone())?;
         lock(&self.feeds).push(counters);
@@ -112,7 +113,10 @@ impl<T> Running<T> {
     ///
     /// The only producer of a ring has to see that it is closed, by its next publication or its drop: drop it
     /// first. After the time `within` the pipeline is aborted: what is left is counted, and a handler that does not
-    /// return even in another second is left to itself. Called by a handler, it does not wait for that one's stage.
+    /// return even in another second is left to itself.
+    ///
+    /// Called by a handler, it asks and does not wait, since nobody can wait for himself; its own stage is then
+    /// [overdue](Ended::Overdue), and so it is an error. [`Running::close`] only asks.
     ///
     /// # Errors
     /// If a stage failed and that stopped the pipeline, if something was left, or if a handler did not return.
@@ -123,16 +127,18 @@ impl<T> Running<T> {
             .control
             .wait_for_all(Instant::now().checked_add(within))
         {
-            if !self.ring.is_closed() {
-                lock(&self.warnings).push(Warning::ProducerStillThere);
+            let mut warnings = lock(&self.warnings);
+            if !self.ring.is_closed() && !warnings.contains(&Warning::ProducerStillThere) {
+                warnings.push(Warning::ProducerStillThere);
             }
+            drop(warnings);
             self.cut_off();
         }
         self.finish(false)
     }
 
-    /// Poisons the ring, and waits until handlers have ended with the event that they have in hand, for a second at
-    /// most. What is not handled is counted as left.
+    /// Poisons the ring, and waits until handlers have ended with the event that they have in hand, or 15 more if
+    /// they take less than a microsecond for each; for a second at most. What is not handled is counted as left.
     ///
     /// # Errors
     /// If a stage had failed before, or if a handler did not return.
@@ -189,11 +195,13 @@ impl<T> Running<T> {
 
     fn finish(&self, may_leave: bool) -> Result<Report, Stopped> {
         if self.control.all_ended() {
-            let me = thread::current().id();
-            for thread in lock(&self.threads).drain(..) {
-                if thread.thread().id() != me {
-                    let _ = thread.join(); // Its panics have been caught; there is nothing else to hear.
-                }
+            let threads = std::mem::take(&mut *lock(&self.threads));
+            let me = thread::current().id(); // Whose handler's drop may be what asks.
+            for thread in threads
+                .into_iter()
+                .filter(|thread| thread.thread().id() != me)
+            {
+                let _ = thread.join(); // Its panics have been caught; there is nothing else to hear.
             }
         }
         let report = self.report();

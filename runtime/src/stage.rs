@@ -8,8 +8,8 @@ use annulus_ring::{Batch, Consumer, MutableBatch, MutableConsumer, NotReady, Poi
 use crate::control::{Control, Ended, FAILED, Post};
 use crate::failure::{Cause, DeadLetter, During, Failure, Verdict, caught, guarded};
 use crate::handler::sealed::{Batched, Holds};
-use crate::handler::{Handler, HandlerError, HandlerMut, Idle, Lot};
-use crate::metrics::ticks;
+use crate::handler::{Handler, HandlerError, HandlerMut, Idle, Lot, Pace};
+use crate::metrics::{elapsed, ticks};
 use crate::pin;
 
 /// What a stage does on its thread, but for its handler.
@@ -42,31 +42,37 @@ pub(crate) type DeadLetters<T> = Box<dyn FnMut(DeadLetter<'_, T>) + Send>;
 pub(crate) type Published<T> = Arc<dyn Fn(&T) -> u64 + Send + Sync>;
 
 impl<I: Inlet> Work<I> {
-    /// Builds the handler, and runs it until the ring or the handler ends.
+    /// Builds the handler, runs it until the ring or the handler ends, and leaves.
     pub(crate) fn run<H: Handles<I>>(mut self, build: impl FnOnce() -> H) {
         if !self.place.control.is_to_begin() {
             return;
         }
         let pinned = self.core.map(pin::pin);
         self.place.control.runs_here(self.place.index, pinned);
-        let ended = match caught(build) {
-            Err(cause) => self.place.fail(&mut self.policy, During::Build, cause),
-            Ok(mut handler) => {
-                let ended = match guarded(|| handler.on_start(&self.place.post.name)) {
-                    Ok(()) => match self.handle_all(&mut handler) {
-                        Err(ended) => ended,
-                    },
-                    Err(cause) => self.place.fail(&mut self.policy, During::Start, cause),
-                };
-                let stopped = [guarded(|| handler.on_stop()), caught(|| drop(handler))];
-                for cause in stopped.into_iter().filter_map(Result::err) {
-                    let failure = self.place.failure(During::Stop, cause);
-                    self.place.control.failed(&Arc::new(failure), false);
-                }
-                ended
-            }
-        };
+        // What is the user's is caught where it is called. Should anything else panic, all are told as well.
+        let ended = caught(|| self.live(build));
+        let ended =
+            ended.unwrap_or_else(|cause| self.place.fail(&mut self.policy, During::Event, cause));
         self.leave(ended);
+    }
+
+    fn live<H: Handles<I>>(&mut self, build: impl FnOnce() -> H) -> Ended {
+        let mut handler = match caught(build) {
+            Ok(handler) => handler,
+            Err(cause) => return self.place.fail(&mut self.policy, During::Build, cause),
+        };
+        let ended = match guarded(|| handler.on_start(&self.place.post.name)) {
+            Ok(()) => match self.handle_all(&mut handler) {
+                Err(ended) => ended,
+            },
+            Err(cause) => self.place.fail(&mut self.policy, During::Start, cause),
+        };
+        let stopped = [guarded(|| handler.on_stop()), caught(|| drop(handler))];
+        for cause in stopped.into_iter().filter_map(Result::err) {
+            let failure = self.place.failure(During::Stop, cause);
+            self.place.control.failed(&Arc::new(failure), false);
+        }
+        ended
     }
 
     fn handle_all<H: Handles<I>>(&mut self, handler: &mut H) -> Result<Never, Ended> {
@@ -76,11 +82,12 @@ impl<I: Inlet> Work<I> {
             policy,
             ..
         } = self;
+        let mut pace = Pace::default();
         let past = Some(Instant::now()); // With this deadline it looks, and does not wait.
         loop {
             let why = match inlet.next_batch(past) {
                 Ok(batch) => {
-                    place.handle::<I, _>(policy, handler, batch)?;
+                    place.handle::<I, _>(policy, handler, &mut pace, batch)?;
                     continue;
                 }
                 Err(why) => why,
@@ -97,14 +104,19 @@ impl<I: Inlet> Work<I> {
                 .idle_every
                 .and_then(|every| Instant::now().checked_add(every));
             if let Ok(batch) = inlet.next_batch(deadline) {
-                place.handle::<I, _>(policy, handler, batch)?;
+                place.handle::<I, _>(policy, handler, &mut pace, batch)?;
             }
         }
     }
 
     /// Leaves the ring, and tells how it has ended.
     fn leave(self, ended: Ended) {
-        let Self { inlet, place, .. } = self;
+        let Self {
+            inlet,
+            place,
+            policy,
+            ..
+        } = self;
         if let Ended::Failed(_) = ended {
             // Everybody who hears of it finds the cause.
             inlet.consumer().poison(FAILED);
@@ -114,6 +126,12 @@ impl<I: Inlet> Work<I> {
         let left_at = inlet.consumer().position().max(place.post.start);
         place.post.left_at.set(left_at.max(held.unwrap_or(0)));
         drop(inlet);
+        let Policy {
+            decide,
+            dead_letters,
+        } = policy;
+        let _ = caught(|| drop(decide)); // They are gone, whatever they say to it.
+        let _ = caught(|| drop(dead_letters));
         place.control.ran_on(place.index, pin::current_core());
         place.control.ended(place.index, ended);
     }
@@ -129,17 +147,21 @@ impl<T> Place<T> {
         &'c self,
         policy: &mut Policy<T>,
         handler: &mut H,
+        pace: &mut Pace,
         batch: I::Batch<'c>,
     ) -> Result<(), Ended> {
         let counters = &self.post.counters;
         counters.took_batch(batch.len());
         let began = self.begin(&batch);
-        let mut lot = Lot::new(batch, self.control.aborted(), counters.times.as_ref());
+        let size = batch.len();
+        let mut lot = Lot::new(batch, pace, self.control.aborted(), counters.times.as_ref());
         let mut tries = Tries::default();
-        while let Err(cause) = guarded(|| handler.on_batch(&mut lot)) {
+        while let Err(cause) = pace.learn(size, || guarded(|| handler.on_batch(&mut lot))) {
             if let Some(ended) = self.failed(policy, &mut lot, &mut tries, cause) {
                 lot.give_back();
-                self.post.busy_since.set(0);
+                if let Some(Began { at, .. }) = began {
+                    self.was_busy(at, ticks());
+                }
                 return Err(ended);
             }
             if lot.is_used_up() {
@@ -194,9 +216,13 @@ impl<T> Place<T> {
             times.hand_over(lot.sequences(), now);
             times.record(published, came, at, now);
         }
+        self.was_busy(at, now);
+    }
+
+    fn was_busy(&self, from: u64, to: u64) {
         if let Some(limit) = self.post.limit {
             self.post.busy_since.set(0);
-            if crate::metrics::elapsed(at, now) > limit {
+            if elapsed(from, to) > limit {
                 self.post.counters.slow.add(1);
             }
         }
@@ -213,12 +239,12 @@ impl<T> Place<T> {
         cause: Cause,
     ) -> Option<Ended> {
         let sequence = lot.sequence_in_hand();
-        if tries.at != Some(sequence) {
-            tries.at = Some(sequence);
+        if tries.at != sequence {
+            tries.at = sequence;
             tries.retries = 0;
         }
         let failure = Failure {
-            sequence: Some(sequence),
+            sequence,
             retries: tries.retries,
             rewinds: tries.rewinds,
             ..self.failure(During::Event, cause)
@@ -230,12 +256,14 @@ impl<T> Place<T> {
         };
         match verdict {
             Verdict::Retry { pause } => {
+                let _ = caught(|| drop(failure)); // An error may panic when it is dropped.
                 tries.retries += 1;
                 self.again(pause);
                 lot.retry();
                 return None;
             }
             Verdict::Rewind { pause } => {
+                let _ = caught(|| drop(failure));
                 tries.rewinds += 1;
                 self.again(pause);
                 lot.rewind();
@@ -273,7 +301,10 @@ impl<T> Place<T> {
         match verdict {
             Verdict::Stop => Some(Ended::Failed(failure)),
             Verdict::Detach => Some(Ended::Detached(failure)),
-            _ => None,
+            _ => {
+                let _ = caught(|| drop(failure)); // As above; it may be one too many to keep.
+                None
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::control::{Control, Post};
@@ -27,21 +27,19 @@ pub struct Slow {
     pub limit: Duration,
 }
 
-/// Starts a thread that looks after the stages that have a limit, if somebody wants to be told.
-pub(crate) fn start(
-    control: &Arc<Control>,
-    on_slow: Option<OnSlow>,
-) -> io::Result<Option<JoinHandle<()>>> {
+/// Starts a thread that looks after the stages that have a limit, if somebody wants to be told. It ends when they
+/// have, and nobody waits for it: whoever is told may take any time.
+pub(crate) fn start(control: &Arc<Control>, on_slow: Option<OnSlow>) -> io::Result<()> {
     let limits = control.stages.iter().filter_map(|post| post.limit);
     let (Some(shortest), Some(on_slow)) = (limits.min(), on_slow) else {
-        return Ok(None);
+        return Ok(());
     };
     // Often enough not to miss what takes half as long again.
     let interval = (shortest / 2).max(Duration::from_micros(500));
     let control = control.clone();
     let supervisor = thread::Builder::new().name("supervisor".to_owned());
     let watch = move || watch(&control, interval, on_slow);
-    supervisor.spawn(watch).map(Some)
+    supervisor.spawn(watch).map(drop)
 }
 
 fn watch(control: &Control, interval: Duration, mut on_slow: OnSlow) {

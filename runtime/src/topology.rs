@@ -65,7 +65,11 @@ impl Topology {
 /// How [`Wait`](annulus_ring::Wait) is written in a file.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
-#[serde(remote = "annulus_ring::Wait", rename_all = "snake_case")]
+#[serde(
+    remote = "annulus_ring::Wait",
+    rename_all = "snake_case",
+    deny_unknown_fields
+)]
 pub(crate) enum WaitAs {
     Spin,
     Yield,

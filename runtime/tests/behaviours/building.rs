@@ -334,7 +334,6 @@ impl annulus::Handler<u64> for Quiet {
 /// Such a name cannot be that of a thread.
 #[cfg(target_os = "linux")]
 #[test]
-#[ignore = "start panics in std's spawn, and the threads of earlier stages wait for ever as members of the ring"]
 fn c19_a_name_with_a_nul_is_an_error_that_leaves_nothing_behind() {
     const NAME: &str = "before-the-nul";
     let ring = ring(8, One);

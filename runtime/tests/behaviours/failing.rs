@@ -394,7 +394,6 @@ fn who_fails_with_nothing_in_hand_has_no_dead_letter() {
 }
 
 #[test]
-#[ignore = "Failure::sequence is that of the first event behind the batch, which may not exist"]
 fn who_fails_with_nothing_in_hand_blames_no_event() {
     let stage = Stage::new("a", FailsWithNothing).on_failure(OnFailure::SKIP);
     let report = ended(run(KINDS[0], 3, [stage]));
@@ -419,7 +418,6 @@ impl Handler<u64> for FailsBetween {
 }
 
 #[test]
-#[ignore = "a failure behind a release gives up the event after it, which the handler has never been given"]
 fn an_event_that_was_never_taken_is_not_given_up_for_a_failure_behind_a_release() {
     for kind in KINDS {
         let (log, letters) = (Log::new(), Log::new());
@@ -705,7 +703,6 @@ impl std::fmt::Display for Explosive {
 impl std::error::Error for Explosive {}
 
 #[test]
-#[ignore = "the failure is dropped outside of any guard: the thread dies, and its stage is overdue for ever"]
 fn a_panic_in_the_drop_of_an_error_is_harmless() {
     for kind in KINDS {
         let mut has_failed = false;

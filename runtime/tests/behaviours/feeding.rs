@@ -186,7 +186,10 @@ fn a_ring_has_one_producer_or_many_feeds_each_with_its_own_policy_and_counts() {
     let one = start(&ring(4, Producers::One), [logging("a", &Log::new())]);
     let _only = one.feed(Overflow::Wait).unwrap();
     let error = one.feed(Overflow::Wait).unwrap_err();
-    assert!(matches!(error, ProducerError::Taken), "{error:?}");
+    assert!(
+        matches!(error, FeedError::Join(ProducerError::Taken)),
+        "{error:?}"
+    );
     assert_eq!(one.report().feeds.len(), 1);
     drop(_only);
     ended(one.stop(A_MINUTE));

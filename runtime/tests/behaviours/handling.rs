@@ -122,7 +122,6 @@ fn a1_a11_all_handlers_behind_one_stage_are_stopped_though_one_fails() {
 }
 
 #[test]
-#[ignore = "a panic in the on_stop of one of several handlers keeps the others from being stopped"]
 fn a1_a11_all_handlers_behind_one_stage_are_stopped_though_one_panics() {
     let log = Log::new();
     let all = [(); 3].map(|()| FailsToStop(How::Panic, log.clone()));

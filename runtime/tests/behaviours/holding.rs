@@ -326,7 +326,6 @@ impl Handler<u64> for HoldsAndFails {
 }
 
 #[test]
-#[ignore = "a failure that is skipped releases the events before it, though the batch is to be held"]
 fn what_is_held_stays_held_when_a_later_event_of_its_batch_is_given_up() {
     for kind in KINDS {
         let (gate, log) = (Gate::default(), Log::new());
@@ -363,7 +362,6 @@ impl Handler<u64> for HoldsAtFirst {
 }
 
 #[test]
-#[ignore = "a hold outlives the failure of its call: the batch is held after a retry that asks for none"]
 fn a_hold_of_a_call_that_fails_is_not_one_of_the_call_that_tries_again() {
     for policy in [
         OnFailure::STOP.after_retries(1, Duration::ZERO),

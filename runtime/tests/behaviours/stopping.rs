@@ -192,7 +192,6 @@ fn a_handler_that_stops_its_pipeline_does_not_wait_for_itself() {
                 let stopped = running.stop(A_MINUTE).unwrap_err();
                 heard.push(stopped.to_string());
                 heard.push(format!("{:?}", stopped.report.stages[0].ended));
-                assert!(stopped.report.adds_up());
             })
         };
         let running = Arc::new(start(&ring(8, kind), [stage, logging("b", &Log::new())]));
@@ -201,14 +200,18 @@ fn a_handler_that_stops_its_pipeline_does_not_wait_for_itself() {
         let report = ended(running.join());
         assert!(report.failures.is_empty(), "{report:?}");
         // It says so that its own stage goes on.
-        assert_eq!(heard.take(), ["stage \"a\" has not returned", "Overdue"]);
+        let heard = heard.take();
+        assert!(
+            heard[0].starts_with("stage \"a\" has not returned"),
+            "{heard:?}"
+        );
+        assert_eq!(heard[1], "Overdue");
         assert_eq!(log.take(), [0, 1, 2, 3]);
         assert!(report.stages.iter().all(|s| counts(s) == [4, 0, 0, 0]));
     }
 }
 
 #[test]
-#[ignore = "those after it cannot end while it waits for them: at the deadline the pipeline is aborted"]
 fn a_handler_that_stops_its_pipeline_does_not_wait_for_those_that_wait_for_it() {
     for kind in KINDS {
         let (own, log, later) = (Own::default(), Log::new(), Log::new());
@@ -474,7 +477,6 @@ fn c17_a_pipeline_with_an_overdue_handler_can_be_dropped() {
 }
 
 #[test]
-#[ignore = "each stop tells it again"]
 fn that_a_producer_is_still_there_is_told_once() {
     let (gate, log) = (Gate::default(), Log::new());
     let running = start(&ring(8, KINDS[0]), [gated("stuck", &gate, &log)]);

@@ -116,7 +116,6 @@ fn who_is_told_can_abort_the_pipeline() {
 }
 
 #[test]
-#[ignore = "who joins the supervisor has locked its threads, and who is told waits for that lock: a deadlock"]
 fn who_is_told_can_stop_the_pipeline_while_somebody_waits_for_its_end() {
     let own = Arc::new(OnceLock::<Arc<Running<u64>>>::new());
     let gate = Gate::default();
@@ -148,7 +147,6 @@ fn who_is_told_can_stop_the_pipeline_while_somebody_waits_for_its_end() {
 }
 
 #[test]
-#[ignore = "a batch whose handler fails for good is told as slow and not counted"]
 fn a_slow_batch_that_fails_is_counted_too() {
     for policy in [OnFailure::STOP, OnFailure::DETACH] {
         let told = Log::new();
@@ -172,7 +170,6 @@ fn a_slow_batch_that_fails_is_counted_too() {
 }
 
 #[test]
-#[ignore = "stop joins the supervisor, also if who is told does not return: it hangs beyond its deadline"]
 fn who_is_told_and_does_not_return_does_not_keep_a_stop_from_returning() {
     let (told, gate) = (Gate::default(), Gate::default());
     let blocks = {
