@@ -3,9 +3,11 @@
 //!
 //! Those who park are in `r5_wake.rs`; here they poll.
 
+use std::ops::DerefMut;
+
 use annulus_loom_tests::{builder, drain, model, publish, ring, take, thread};
 use annulus_ring::Producers::{Many, One};
-use annulus_ring::{ClaimError, Ended, Producer, Producers};
+use annulus_ring::{ClaimError, Consumer, Ended, Producer, Producers, Ring};
 
 /// A stage behind another hears of the close after the last event, as the other does.
 #[test]
@@ -138,6 +140,78 @@ fn the_only_producer_closes_as_it_is_asked() {
         assert_eq!(delivered, published);
         assert!(ring.is_closed());
     });
+}
+
+/// A claim that is too long is told of the close before one that is short enough not to look at the gate: what the
+/// producer has agreed to holds for that too.
+#[test]
+fn nothing_is_published_after_the_only_producer_has_closed() {
+    model(
+        "r7 nothing_is_published_after_the_only_producer_has_closed",
+        || {
+            let ring = builder(2, One).members(2).build(|| 0).unwrap();
+            let mut consumer = ring.consumer("c").join().unwrap();
+            let mut producer = ring.producer().unwrap();
+            producer.publish_value(7).unwrap();
+            drop(consumer.next_batch().unwrap());
+            let writer = thread::spawn(move || {
+                let long = producer.try_publish_batch(2, |_| ()).err();
+                let short = producer.publish_value(8).is_ok();
+                assert!(!(long == Some(ClaimError::Closed) && short));
+                (long, short, producer)
+            });
+            ring.close();
+            let (long, short, producer) = writer.join().unwrap();
+            drop(producer);
+            let published = if long.is_none() { 2 } else { 0 } + u64::from(short);
+            assert_eq!(drain(&mut consumer).len() as u64, published);
+        },
+    );
+}
+
+/// The same with a poison.
+#[test]
+fn nothing_is_published_after_the_only_producer_has_heard_of_a_poison() {
+    model(
+        "r7 nothing_is_published_after_the_only_producer_has_heard_of_a_poison",
+        || {
+            let ring = builder(2, One).members(2).build(|| 0).unwrap();
+            let mut consumer = ring.consumer("c").join().unwrap();
+            let producer = Box::new(ring.producer().unwrap());
+            hears_of_a_poison(&ring, &mut consumer, producer);
+        },
+    );
+}
+
+#[test]
+fn nothing_is_published_after_one_of_many_has_heard_of_a_poison() {
+    model(
+        "r7 nothing_is_published_after_one_of_many_has_heard_of_a_poison",
+        || {
+            let ring = builder(2, Many).members(2).build(|| 0).unwrap();
+            let mut consumer = ring.consumer("c").join().unwrap();
+            let producer = ring.shared_producer().unwrap();
+            hears_of_a_poison(&ring, &mut consumer, producer);
+        },
+    );
+}
+
+fn hears_of_a_poison(
+    ring: &Ring<u64>,
+    consumer: &mut Consumer<u64>,
+    mut producer: impl DerefMut<Target = Producer<u64>> + Send + 'static,
+) {
+    producer.publish_value(7).unwrap();
+    drop(consumer.next_batch().unwrap());
+    let writer = thread::spawn(move || {
+        let long = producer.try_publish_batch(2, |_| ());
+        let heard = matches!(long, Err(ClaimError::Poisoned(_)));
+        let short = producer.try_publish_value(8).is_ok();
+        assert!(!(heard && short));
+        producer
+    });
+    ring.poison(1);
+    drop(writer.join().unwrap());
 }
 
 /// A ring that has no producer is closed by whoever says so.

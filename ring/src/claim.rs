@@ -203,12 +203,15 @@ impl<T> Claimer<T> {
         let stopped = header.claimed.observe().is_stopped();
         let signal = header.status.signal();
         if let Some(poisoned) = signal.poisoned() {
+            // INVARIANT R7: who says so may not have stopped claims yet, and none of ours succeeds after this.
+            header.claimed.stop();
             return Err(ClaimError::Poisoned(poisoned));
         }
         let closed = match self.producers {
             Producers::One => {
                 if signal.asks_to_close() && !signal.is_closed() {
-                    // INVARIANT R7: it publishes nothing after this.
+                    // INVARIANT R7: it publishes nothing after this, also if who asked has not stopped claims yet.
+                    header.claimed.stop();
                     header.status.close();
                     self.memory.region().wake_all();
                 }
