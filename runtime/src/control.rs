@@ -188,6 +188,8 @@ impl Control {
         }
         if stops && state.cause.is_none() {
             state.cause = Some(failure.clone());
+            drop(state);
+            self.changed.notify_all();
         }
     }
 
@@ -208,10 +210,18 @@ impl Control {
         is_mine || self.wait_while(deadline, |state| state.ended.iter().any(Option::is_none))
     }
 
-    /// Waits so long, or less if the pipeline is aborted.
+    /// Whether it is aborted, or a failure has stopped it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_aborted() || self.cause().is_some()
+    }
+
+    /// Waits so long, or less if the pipeline is aborted, or stopped by a failure.
     pub(crate) fn pause(&self, pause: Duration) {
         if !pause.is_zero() {
-            self.wait_while(Instant::now().checked_add(pause), |_| !self.is_aborted());
+            let deadline = Instant::now().checked_add(pause);
+            self.wait_while(deadline, |state| {
+                !self.is_aborted() && state.cause.is_none()
+            });
         }
     }
 

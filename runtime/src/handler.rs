@@ -584,16 +584,16 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
         self.begin_again();
     }
 
-    /// Is done with all events up to the one that the handler is at, and with that. Returns how many were handled
-    /// before it, and whether it was one.
-    pub(crate) fn give_up(&mut self) -> (usize, usize) {
+    /// Is done with the events before the one that the handler is at, and with that if the stage goes on: otherwise
+    /// nobody is to come to it. Returns how many were handled, and whether one failed.
+    pub(crate) fn give_up(&mut self, goes_on: bool) -> (usize, usize) {
         let (before, failed) = match self.in_hand() {
             Some(before) => (before, 1),
             None => (0, 0),
         };
         let handled = before + std::mem::take(&mut self.done);
         self.progress.taken = 0;
-        self.pass(before + failed);
+        self.pass(if goes_on { before + failed } else { before });
         self.begin_again();
         (handled, failed)
     }

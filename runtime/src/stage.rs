@@ -249,7 +249,7 @@ impl<T> Place<T> {
             rewinds: tries.rewinds,
             ..self.failure(During::Event, cause)
         };
-        let verdict = if self.control.is_aborted() {
+        let verdict = if self.control.is_over() {
             Verdict::Stop // No time for another try.
         } else {
             policy.verdict(&failure)
@@ -276,7 +276,7 @@ impl<T> Place<T> {
             // There is nobody left to hear of a failure of who hears of failures.
             let _ = caught(|| dead_letters(DeadLetter { event, failure }));
         }
-        let (handled, failed) = lot.give_up();
+        let (handled, failed) = lot.give_up(verdict == Verdict::Skip);
         self.post.counters.handled.add(handled as u64);
         self.post.counters.failed.add(failed as u64);
         self.end_by(verdict, failure)
@@ -347,8 +347,10 @@ impl<T> Place<T> {
         const POLL: Duration = Duration::from_millis(1);
         while Holds::held(inlet).next().is_some() {
             self.idle(inlet, policy, handler, true)?;
-            if self.control.is_aborted() {
-                return Err(Ended::Aborted);
+            if let Err(NotReady::Poisoned(poisoned)) =
+                inlet.next_batch(Some(Instant::now())).map(drop)
+            {
+                return Err(self.how_poisoned(poisoned));
             }
             if Holds::held(inlet).next().is_some() {
                 self.control.pause(self.idle_every.unwrap_or(POLL));

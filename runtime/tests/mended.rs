@@ -1,9 +1,4 @@
-//! What the runtime does and is not to do, each in its shortest form. When one is mended its test stays, and is not
-//! ignored any more.
-//!
-//! ```text
-//! cargo test -p annulus --test known -- --ignored
-//! ```
+//! What the runtime once did wrong, each in its shortest form.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak, mpsc};
@@ -47,10 +42,8 @@ impl Handler<u64> for Refuses {
     }
 }
 
-/// `Place::failed` releases what came before and the event itself; `Work::leave` poisons the ring afterwards, behind
-/// `on_stop`.
+/// It was released before the ring was poisoned, behind `on_stop`.
 #[test]
-#[ignore = "the event is released before the ring is poisoned, and later stages are given it"]
 fn an_event_that_stops_the_pipeline_goes_no_further() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let sent = Arc::new(AtomicU64::new(0));
@@ -103,7 +96,6 @@ impl Handler<u64> for Holds {
 
 /// `Lot::give_up` releases them; the same happens to what a batch has handled when it is cut off by an abort.
 #[test]
-#[ignore = "the events before one that is given up are released, although the batch is to be held"]
 fn what_is_held_stays_so_when_a_later_event_of_its_batch_is_skipped() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let may_release = Arc::new(AtomicBool::new(false));
@@ -135,7 +127,6 @@ fn what_is_held_stays_so_when_a_later_event_of_its_batch_is_skipped() {
 
 /// `Control::pause` looks whether the pipeline is aborted, and not whether it has failed.
 #[test]
-#[ignore = "a pause before another try lasts, whatever happens to the pipeline meanwhile"]
 fn a_failure_ends_the_pauses_of_other_stages() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let is_asked = Arc::new(AtomicBool::new(false));
@@ -183,7 +174,6 @@ impl Handler<u64> for Keeps {
 
 /// `Place::drain` looks whether the pipeline is aborted, and not whether the ring is poisoned.
 #[test]
-#[ignore = "a stage that holds events after the close does not hear of a failure"]
 fn a_failure_ends_a_stage_that_still_holds_events() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let is_draining = Arc::new(AtomicBool::new(false));
@@ -222,7 +212,6 @@ impl Handler<u64> for Flushes {
 
 /// `Lot::sequence_in_hand` is the end of the batch if nothing is left of it.
 #[test]
-#[ignore = "the failure names the event behind the batch, which nobody has published"]
 fn a_failure_names_an_event_that_there_is() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let running = Pipeline::on(&ring)
@@ -240,7 +229,6 @@ fn a_failure_names_an_event_that_there_is() {
 
 /// `Running::finish` joins the supervisor under the lock of the threads, which the supervisor waits for.
 #[test]
-#[ignore = "a deadlock, if somebody else stops the pipeline at the same time"]
 fn who_is_told_of_a_slow_stage_may_stop_the_pipeline() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
     let handle: Arc<OnceLock<Weak<Running<u64>>>> = Arc::default();
