@@ -364,7 +364,7 @@ impl Pace {
     /// A batch of so many events is worth two readings of the clock.
     const MUCH: usize = 128;
     const FAST: Duration = Duration::from_micros(1);
-    const BETWEEN_LOOKS: usize = 16;
+    const BETWEEN_LOOKS: usize = 64;
 
     #[inline]
     fn between_looks(&self, batch: usize) -> usize {

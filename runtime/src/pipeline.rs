@@ -143,7 +143,7 @@ impl<T: 'static> Stage<T> {
         name: impl Into<String>,
         build: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
-        let run = |work: Work<Consumer<T>>| work.run(|| Reads(build()));
+        let run = |work: Work<Consumer<T>>| work.run(|| Reads::by(build()));
         Self::of(name, Runner::Reads(Box::new(run)))
     }
 
@@ -195,7 +195,7 @@ impl<T: 'static> Stage<T> {
         name: impl Into<String>,
         build: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
-        let run = |work: Work<MutableConsumer<T>>| work.run(|| Changes(build()));
+        let run = |work: Work<MutableConsumer<T>>| work.run(|| Changes::by(build()));
         Self::of(name, Runner::Changes(Box::new(run)))
     }
 

@@ -137,7 +137,7 @@ impl<T> Running<T> {
         self.finish(false)
     }
 
-    /// Poisons the ring, and waits until handlers have ended with the event that they have in hand, or 15 more if
+    /// Poisons the ring, and waits until handlers have ended with the event that they have in hand, or 63 more if
     /// they take less than a microsecond for each; for a second at most. What is not handled is counted as left.
     ///
     /// # Errors

@@ -453,45 +453,96 @@ pub(crate) trait Handles<I: Inlet> {
     fn on_stop(&mut self) -> Result<(), HandlerError>;
 }
 
-pub(crate) struct Reads<H>(pub(crate) H);
-pub(crate) struct Changes<H>(pub(crate) H);
+/// One that reads, and one that changes events.
+pub(crate) struct Reads<H>(Seat<H>);
+pub(crate) struct Changes<H>(Seat<H>);
+
+impl<H> Reads<H> {
+    pub(crate) fn by(handler: H) -> Self {
+        Self(Seat(Some(handler)))
+    }
+}
+
+impl<H> Changes<H> {
+    pub(crate) fn by(handler: H) -> Self {
+        Self(Seat(Some(handler)))
+    }
+}
+
+/// Where a handler is between batches.
+///
+/// For a batch it moves into the function that calls it, and back when that ends or unwinds. A handler behind a
+/// reference, which somebody may look at after a panic, has to be stored after each event; what lives in a function
+/// the compiler keeps in registers.
+pub(crate) struct Seat<H>(Option<H>);
+
+impl<H> Seat<H> {
+    /// In bytes: moving more takes longer than it saves.
+    const SMALL: usize = 512;
+
+    fn handler(&mut self) -> &mut H {
+        self.0.as_mut().expect("it comes back")
+    }
+
+    #[inline]
+    fn lend<R>(&mut self, call: impl FnOnce(&mut H) -> R) -> R {
+        if size_of::<H>() > Self::SMALL {
+            return call(self.handler());
+        }
+        let mut loan = Loan {
+            handler: self.0.take(),
+            home: &mut self.0,
+        };
+        call(loan.handler.as_mut().expect("it comes back"))
+    }
+}
+
+struct Loan<'s, H> {
+    handler: Option<H>,
+    home: &'s mut Option<H>,
+}
+
+impl<H> Drop for Loan<'_, H> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.home = self.handler.take();
+    }
+}
 
 impl<T: 'static, H: Handler<T>> Handles<Consumer<T>> for Reads<H> {
     fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
-        self.0.on_start(stage)
+        self.0.handler().on_start(stage)
     }
 
-    // A function of its own: in it the compiler knows that the handler and the batch are apart, and keeps what it
-    // can of a handler in registers.
-    #[inline(never)]
+    #[inline(never)] // Its own function, for the compiler to know what is apart from what.
     fn on_batch<'c>(&mut self, lot: &mut Lot<'c, Batch<'c, T>>) -> Result<(), HandlerError> {
-        self.0.on_batch(lot)
+        self.0.lend(|handler| handler.on_batch(lot))
     }
 
     fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
-        self.0.on_idle(idle)
+        self.0.handler().on_idle(idle)
     }
 
     fn on_stop(&mut self) -> Result<(), HandlerError> {
-        self.0.on_stop()
+        self.0.handler().on_stop()
     }
 }
 
 impl<T: 'static, H: HandlerMut<T>> Handles<MutableConsumer<T>> for Changes<H> {
     fn on_start(&mut self, stage: &str) -> Result<(), HandlerError> {
-        self.0.on_start(stage)
+        self.0.handler().on_start(stage)
     }
 
     #[inline(never)] // As above.
     fn on_batch<'c>(&mut self, lot: &mut Lot<'c, MutableBatch<'c, T>>) -> Result<(), HandlerError> {
-        self.0.on_batch(lot)
+        self.0.lend(|handler| handler.on_batch(lot))
     }
 
     fn on_idle(&mut self, idle: &mut Idle<'_, T>) -> Result<(), HandlerError> {
-        self.0.on_idle(idle)
+        self.0.handler().on_idle(idle)
     }
 
     fn on_stop(&mut self) -> Result<(), HandlerError> {
-        self.0.on_stop()
+        self.0.handler().on_stop()
     }
 }

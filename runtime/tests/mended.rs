@@ -94,7 +94,7 @@ impl Handler<u64> for Holds {
     }
 }
 
-/// `Lot::give_up` releases them; the same happens to what a batch has handled when it is cut off by an abort.
+/// They were released; so was what a batch had handled when an abort cut it off.
 #[test]
 fn what_is_held_stays_so_when_a_later_event_of_its_batch_is_skipped() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
@@ -125,7 +125,7 @@ fn what_is_held_stays_so_when_a_later_event_of_its_batch_is_skipped() {
     assert_eq!(too_early, 0, "answered before they were released");
 }
 
-/// `Control::pause` looks whether the pipeline is aborted, and not whether it has failed.
+/// A pause before another try ended by an abort only.
 #[test]
 fn a_failure_ends_the_pauses_of_other_stages() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
@@ -172,7 +172,7 @@ impl Handler<u64> for Keeps {
     }
 }
 
-/// `Place::drain` looks whether the pipeline is aborted, and not whether the ring is poisoned.
+/// A stage that still held events heard of an abort only.
 #[test]
 fn a_failure_ends_a_stage_that_still_holds_events() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
@@ -210,7 +210,7 @@ impl Handler<u64> for Flushes {
     }
 }
 
-/// `Lot::sequence_in_hand` is the end of the batch if nothing is left of it.
+/// It named the event behind the batch.
 #[test]
 fn a_failure_names_an_event_that_there_is() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
@@ -227,7 +227,7 @@ fn a_failure_names_an_event_that_there_is() {
     );
 }
 
-/// `Running::finish` joins the supervisor under the lock of the threads, which the supervisor waits for.
+/// Whoever stopped it waited for the supervisor, and that one for a lock.
 #[test]
 fn who_is_told_of_a_slow_stage_may_stop_the_pipeline() {
     let ring = Ring::builder(64).build(u64::default).unwrap();
