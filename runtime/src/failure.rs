@@ -109,6 +109,9 @@ impl OnFailure {
     }
 
     /// The same, after handling the event again so many times, with a pause before each.
+    ///
+    /// # Examples
+    /// See [`OnFailure`].
     #[must_use]
     pub const fn after_retries(self, times: u32, pause: Duration) -> Self {
         Self {
@@ -118,6 +121,15 @@ impl OnFailure {
     }
 
     /// The same, after handling the batch again so many times, with a pause before each.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Again, OnFailure, Then};
+    /// # use std::time::Duration;
+    /// let policy = OnFailure::DETACH.after_rewinds(3, Duration::from_millis(1));
+    /// assert_eq!(policy.then, Then::Detach);
+    /// assert!(matches!(policy.again, Again::Rewind { times: 3, .. }));
+    /// ```
     #[must_use]
     pub const fn after_rewinds(self, times: u32, pause: Duration) -> Self {
         Self {

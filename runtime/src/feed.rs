@@ -102,6 +102,16 @@ impl<T> Feed<T> {
     ///
     /// # Errors
     /// If it is to park, and the ring was built without parking.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Overflow, Pipeline, Stage};
+    /// # use annulus::ring::{Ring, Wait};
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// # let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// let mut feed = running.feed(Overflow::Wait)?.with_wait(Wait::Yield)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_wait(self, wait: Wait) -> Result<Self, ProducerError> {
         let producer = match self.producer {
             Kind::Only(producer) => Kind::Only(producer.with_wait(wait)?),
@@ -115,6 +125,9 @@ impl<T> Feed<T> {
     ///
     /// # Errors
     /// [`FeedError::Full`] by its [`Overflow`]; that the pipeline has been stopped, or has failed and why.
+    ///
+    /// # Examples
+    /// See [`Feed`].
     #[inline]
     pub fn publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Option<Sequence>, FeedError> {
         if self.overflow != Overflow::Wait {
@@ -151,6 +164,19 @@ impl<T> Feed<T> {
     ///
     /// # Errors
     /// As [`Feed::publish`]; [`ClaimError::TooLong`] if the ring has fewer slots.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Overflow, Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// # let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// let mut feed = running.feed(Overflow::Wait)?;
+    /// let prices = [585, 586];
+    /// let first = feed.publish_batch(2, |slots| slots.zip(prices).for_each(|(slot, price)| *slot = price))?;
+    /// assert_eq!((first, feed.producer().free()?), (Some(0), 62));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish_batch(
         &mut self,
@@ -200,12 +226,27 @@ impl<T> Feed<T> {
     }
 
     /// How many events it has dropped because the ring was full.
+    ///
+    /// # Examples
+    /// See [`Feed`].
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.get()
     }
 
     /// How often it has waited for free slots.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Overflow, Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// # let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// let mut feed = running.feed(Overflow::Fail)?;
+    /// feed.publish(|price| *price = 7)?;
+    /// assert_eq!(feed.waits().waited, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn waits(&self) -> Waits {
         match &self.producer {
@@ -215,6 +256,9 @@ impl<T> Feed<T> {
     }
 
     /// The producer itself, for what is not here: claims as values, free slots.
+    ///
+    /// # Examples
+    /// See [`Feed::publish_batch`].
     #[inline]
     pub fn producer(&mut self) -> &mut Producer<T> {
         match &mut self.producer {

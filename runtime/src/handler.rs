@@ -11,6 +11,9 @@ use annulus_ring::{Batch, Consumer, Held, MutableBatch, MutableConsumer, Sequenc
 use crate::metrics::{Times, elapsed, ticks};
 
 /// Why a handler failed: any error. A `&str` or a `String` becomes one by `?` or `.into()`.
+///
+/// # Examples
+/// See [`HandlerMut`] and [`Stage::new_mut`](crate::Stage::new_mut).
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
 /// Reads the events of a stage.
@@ -198,6 +201,9 @@ impl<T, H: Handler<T>> Handler<T> for Vec<H> {
 }
 
 /// What a closure returns that handles events: nothing, or a result.
+///
+/// # Examples
+/// See [`Stage`](crate::Stage).
 pub trait Outcome: sealed::Outcome {}
 
 impl Outcome for () {}
@@ -221,6 +227,9 @@ impl<T, R: Outcome, F: FnMut(&mut T, At) -> R + 'static> HandlerMut<T> for Each<
 }
 
 /// Where an event stands in its batch.
+///
+/// # Examples
+/// See [`Handler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct At {
@@ -236,6 +245,9 @@ pub struct At {
 
 impl At {
     /// Whether it is the last of its batch: the moment to flush.
+    ///
+    /// # Examples
+    /// See [`Handler`].
     #[inline]
     #[must_use]
     pub fn is_last(self) -> bool {
@@ -244,13 +256,63 @@ impl At {
 }
 
 /// The events that a [`Handler`] has in hand.
+///
+/// # Examples
+/// See [`Lot`].
 pub type Events<'c, T> = Lot<'c, Batch<'c, T>>;
 
 /// The events that a [`HandlerMut`] has in hand, and may change.
+///
+/// # Examples
+/// See [`Lot`].
 pub type EventsMut<'c, T> = Lot<'c, MutableBatch<'c, T>>;
 
 /// A batch of events, taken by [`Events::each`] or one by one by [`Events::next`], and released when the handler
 /// returns.
+///
+/// # Examples
+/// ```
+/// use annulus::{At, Events, Handler, HandlerError, Idle, Pipeline, Stage};
+/// use annulus::ring::Ring;
+///
+/// /// Writes batches, which take a while to reach the disk.
+/// #[derive(Default)]
+/// struct Journal { written: Vec<u64>, flushed: u64 }
+///
+/// impl Handler<u64> for Journal {
+///     fn on_batch(&mut self, prices: &mut Events<'_, u64>) -> Result<(), HandlerError> {
+///         prices.release_held(self.flushed); // what has reached it meanwhile
+///         println!("{} of {} that wait", prices.len(), prices.backlog());
+///         if let Some((price, at)) = prices.next() {
+///             println!("the first is {price}, at {}", at.sequence);
+///             self.written.push(*price);
+///         }
+///         prices.each(|price, _| Ok::<_, HandlerError>(self.written.push(*price)))?;
+///         assert!(prices.is_empty());
+///         self.flushed = prices.sequences().end; // a real one would know later
+///         prices.hold(); // and not `release`, or nothing, which releases them now, or when this returns
+///         Ok(())
+///     }
+///
+///     fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
+///         Ok(()) // it takes batches
+///     }
+///
+///     fn on_idle(&mut self, idle: &mut Idle<'_, u64>) -> Result<(), HandlerError> {
+///         idle.release_held(self.flushed);
+///         assert!(!idle.is_ending() || idle.held().next().is_none());
+///         Ok(())
+///     }
+/// }
+///
+/// let ring = Ring::builder(64).build(u64::default)?;
+/// let journal = Stage::new("journal", Journal::default());
+/// let reply = Stage::each("reply", |_: &u64, _| ()).after(["journal"]);
+/// let running = Pipeline::on(&ring).stage(journal).stage(reply).start()?;
+/// ring.producer()?.publish_value(7)?;
+/// assert_eq!(running.join()?.stages[1].handled, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Lot<'c, B: sealed::Batched> {
     batch: B,
@@ -394,6 +456,9 @@ impl<T> Lot<'_, Batch<'_, T>> {
     ///
     /// # Errors
     /// That of the event that failed.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[inline]
     pub fn each<E>(&mut self, mut handle: impl FnMut(&T, At) -> Result<(), E>) -> Result<(), E> {
         let progress = &mut self.progress;
@@ -426,6 +491,9 @@ impl<T> Lot<'_, MutableBatch<'_, T>> {
     ///
     /// # Errors
     /// That of the event that failed.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[inline]
     pub fn each<E>(
         &mut self,
@@ -476,12 +544,18 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     }
 
     /// The sequences that it still holds, taken or not.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[must_use]
     pub fn sequences(&self) -> Range<Sequence> {
         self.batch.sequences()
     }
 
     /// How many events have not been taken.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -489,6 +563,9 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     }
 
     /// Whether all events have been taken.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -496,6 +573,9 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
     }
 
     /// How many events were known to be waiting when it was taken, its own included.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.progress.backlog
@@ -503,6 +583,24 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
 
     /// Releases what has been taken: later stages can read it and producers overwrite it, before the batch
     /// ends. It counts as handled, and no rewind brings it back.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{At, Events, Handler, HandlerError};
+    /// # struct Book;
+    /// # impl Handler<u64> for Book {
+    /// # fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> { Ok(()) }
+    /// fn on_batch(&mut self, prices: &mut Events<'_, u64>) -> Result<(), HandlerError> {
+    ///     while let Some((price, at)) = prices.next() {
+    ///         println!("{price}");
+    ///         if at.sequence % 16 == 15 {
+    ///             prices.release(); // producers need not wait for the rest
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
     pub fn release(&mut self) {
         let taken = std::mem::take(&mut self.progress.taken);
         self.has_released |= taken > 0;
@@ -537,11 +635,17 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
 
     /// Goes on without releasing the batch when the handler returns: its events stay where they are until
     /// [`Idle::release_held`] or [`Lot::release_held`]. For work that ends later, such as a write in flight.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     pub fn hold(&mut self) {
         self.hold = true;
     }
 
     /// Releases what is held from earlier batches, up to the event of this sequence.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     pub fn release_held(&mut self, until: Sequence) {
         self.batch.release_held(until);
     }
@@ -639,6 +743,9 @@ impl<'c, B: sealed::Batched> Lot<'c, B> {
 }
 
 /// A stage that has nothing to handle.
+///
+/// # Examples
+/// See [`Lot`].
 pub struct Idle<'i, T> {
     holds: &'i mut dyn sealed::Holds<T>,
     is_ending: bool,
@@ -650,17 +757,26 @@ impl<'i, T> Idle<'i, T> {
     }
 
     /// Releases what is [held](Lot::hold), up to the event of this sequence.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     pub fn release_held(&mut self, until: Sequence) {
         self.holds.release_held(until);
     }
 
     /// What is held, in order.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[must_use]
     pub fn held(&self) -> Held<'_, T> {
         self.holds.held()
     }
 
     /// Whether there will be no more events: the stage ends when nothing is held any more.
+    ///
+    /// # Examples
+    /// See [`Lot`].
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.is_ending

@@ -71,6 +71,9 @@ pub struct Timed<T> {
 
 impl<T> Timed<T> {
     /// An event that is published now.
+    ///
+    /// # Examples
+    /// See [`Timed`].
     #[inline]
     #[must_use]
     pub fn now(event: T) -> Self {
@@ -179,7 +182,18 @@ impl fmt::Debug for Histogram {
 /// How values are distributed: exact in count, sum and maximum, and to a thirty-second otherwise.
 ///
 /// # Examples
-/// See [`Timed`].
+/// ```
+/// # use annulus::{Pipeline, Stage};
+/// # use annulus::ring::Ring;
+/// # let ring = Ring::builder(64).build(u64::default)?;
+/// let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+/// ring.producer()?.publish_batch(5, |slots| slots.for_each(|price| *price = 7))?;
+/// let metrics = &running.join()?.stages[0].metrics;
+/// let sizes = &metrics.batch_sizes;
+/// assert_eq!((metrics.events, metrics.batches, sizes.count()), (5, 1, 1));
+/// assert_eq!((sizes.sum(), sizes.mean(), sizes.quantile(0.99), sizes.max()), (5, 5.0, 5, 5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Distribution {
     /// Values in ascending order with how many there were of about each.
@@ -190,30 +204,45 @@ pub struct Distribution {
 
 impl Distribution {
     /// How many values there are.
+    ///
+    /// # Examples
+    /// See [`Distribution`].
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|(_, n)| n).sum()
     }
 
     /// Their sum.
+    ///
+    /// # Examples
+    /// See [`Distribution`].
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum
     }
 
     /// The greatest; 0 if there is none.
+    ///
+    /// # Examples
+    /// See [`Distribution`].
     #[must_use]
     pub fn max(&self) -> u64 {
         self.max
     }
 
     /// Their mean; 0 if there are none.
+    ///
+    /// # Examples
+    /// See [`Distribution`].
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.sum as f64 / self.count().max(1) as f64
     }
 
     /// A value that the part `q` of them, from 0.0 to 1.0, does not exceed; 0 if there are none.
+    ///
+    /// # Examples
+    /// See [`Distribution`].
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
         let rank = (q.clamp(0.0, 1.0) * self.count() as f64).ceil() as u64;
@@ -351,6 +380,9 @@ impl Times {
 }
 
 /// What a stage has counted and timed so far, read at some moment while it may go on.
+///
+/// # Examples
+/// See [`Distribution`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -374,6 +406,9 @@ pub struct Metrics {
 
 /// How long events waited and took, in nanoseconds: one value for each batch, of its first event, which has
 /// waited longest.
+///
+/// # Examples
+/// See [`Timed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimesRead {

@@ -70,6 +70,9 @@ pub struct Settings {
 
 impl Settings {
     /// A stage of this name, and nothing else said.
+    ///
+    /// # Examples
+    /// See [`Settings`].
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self {

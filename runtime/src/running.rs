@@ -66,6 +66,9 @@ impl<T> Running<T> {
     }
 
     /// What probably does not work as it was meant.
+    ///
+    /// # Examples
+    /// See [`Placement`](crate::Placement).
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = lock(&self.warnings).clone();
@@ -104,6 +107,9 @@ impl<T> Running<T> {
     }
 
     /// Whether all stages have ended.
+    ///
+    /// # Examples
+    /// See [`Running::close`].
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.control.all_ended()
@@ -121,6 +127,9 @@ impl<T> Running<T> {
     /// # Errors
     /// If a stage failed and that stopped the pipeline, if something was left, or if a handler did not return.
     /// The report is in the error.
+    ///
+    /// # Examples
+    /// See [`Running`].
     pub fn stop(&self, within: Duration) -> Result<Report, Stopped> {
         self.ring.close();
         if !self
@@ -183,6 +192,19 @@ impl<T> Running<T> {
     }
 
     /// Asks the pipeline to stop, and does not wait: what a handler calls that has seen enough.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// running.close();
+    /// let report = running.join()?;
+    /// assert!(running.has_ended());
+    /// assert_eq!(running.report().stages[0].left, report.stages[0].left);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.ring.close();
     }
@@ -217,6 +239,9 @@ impl<T> Running<T> {
     /// What has become of every event so far.
     ///
     /// While the pipeline runs, events in hand are counted as left.
+    ///
+    /// # Examples
+    /// See [`Running::close`].
     #[must_use]
     pub fn report(&self) -> Report {
         let stages = self.control.stages.iter();
@@ -332,6 +357,9 @@ pub struct StageReport {
 
 impl Report {
     /// Whether every event of every stage is accounted for. It is, once the pipeline has ended.
+    ///
+    /// # Examples
+    /// See [`Running`].
     #[must_use]
     pub fn adds_up(&self) -> bool {
         self.stages.iter().all(|stage| {

@@ -249,10 +249,11 @@ impl<T> Place<T> {
             rewinds: tries.rewinds,
             ..self.failure(During::Event, cause)
         };
-        let verdict = if self.control.is_over() {
-            Verdict::Stop // No time for another try.
-        } else {
-            policy.verdict(&failure)
+        let verdict = match policy.verdict(&failure) {
+            Verdict::Retry { .. } | Verdict::Rewind { .. } if self.control.is_over() => {
+                Verdict::Stop // No time for another try.
+            }
+            verdict => verdict,
         };
         match verdict {
             Verdict::Retry { pause } => {
