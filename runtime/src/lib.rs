@@ -61,8 +61,10 @@
 // What users write.
 mod feed;
 mod handler;
+mod lot;
 mod pipeline;
 mod running;
+mod stage;
 mod topology;
 
 // What happens to it.
@@ -70,19 +72,21 @@ mod control;
 mod failure;
 mod metrics;
 mod pin;
-mod stage;
 mod supervise;
+mod work;
 
 pub use annulus_ring as ring;
 
 pub use control::Ended;
 pub use failure::{Again, Cause, DeadLetter, During, Failure, OnFailure, Then, Verdict};
 pub use feed::{Feed, FeedError, FeedMetrics, Overflow};
-pub use handler::{At, Events, EventsMut, Handler, HandlerError, HandlerMut, Idle, Lot, Outcome};
+pub use handler::{Handler, HandlerError, HandlerMut, Outcome};
+pub use lot::{At, Events, EventsMut, Idle, Lot};
 pub use metrics::{Distribution, Metrics, Timed, TimesRead, ticks};
 pub use pin::{Placement, Warning};
-pub use pipeline::{Pipeline, Settings, Stage, StartError};
+pub use pipeline::{Pipeline, StartError};
 pub use running::{Report, Running, StageReport, Stopped};
+pub use stage::{Settings, Stage};
 pub use supervise::Slow;
 pub use topology::Topology;
 

@@ -3,7 +3,8 @@
 use annulus_ring::Ring;
 
 use crate::pin::Placement;
-use crate::pipeline::{Pipeline, Settings, Stage, StartError};
+use crate::pipeline::{Pipeline, StartError};
+use crate::stage::{Settings, Stage};
 
 /// The stages of a pipeline without their handlers; with the feature `serde`, to be read from a file.
 ///
