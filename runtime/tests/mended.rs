@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use annulus::ring::Ring;
 use annulus::{
-    At, Events, Handler, HandlerError, Idle, OnFailure, Pipeline, Running, Stage, Verdict,
+    At, Events, Handler, HandlerError, Idle, OnFailure, Overflow, Pipeline, Running, Stage, Verdict,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -256,4 +256,22 @@ fn who_is_told_of_a_slow_stage_may_stop_the_pipeline() {
         returns(move || running.stop(HOUR).is_ok()).is_some(),
         "stop does not return"
     );
+}
+
+/// `Running::drop` does nothing if all stages have ended, so that nobody closes the ring. Where that requires consumers
+/// the feed waits for ever; here it publishes to nobody.
+#[test]
+#[ignore = "the ring stays open"]
+fn dropping_the_handle_stops_the_feeds_of_a_pipeline_that_has_ended() {
+    let ring = Ring::builder(64).build(u64::default).unwrap();
+    let risk = Stage::each("risk", |_: &u64, _| Err::<(), _>("refused"));
+    let running = Pipeline::on(&ring)
+        .stage(risk.on_failure(OnFailure::DETACH))
+        .start()
+        .unwrap();
+    let mut feed = running.feed(Overflow::Wait).unwrap();
+    feed.publish(|_| ()).unwrap();
+    soon(|| running.has_ended());
+    drop(running);
+    assert!(feed.publish(|_| ()).is_err(), "to whom?");
 }

@@ -44,11 +44,14 @@ fn every_life_ends_and_its_report_is_true() {
     println!("{rounds} rounds, the first with ANNULUS_SEED={first}");
     let watchdog = Watchdog::start();
     let mut lives = BTreeMap::new();
+    let mut slowest = (Duration::ZERO, first);
     for seed in (first..=u64::MAX).take(rounds as usize) {
         let plan = Plan::new(&mut Random(seed));
         let round = Round::new(plan);
         watchdog.watch(seed, &round);
+        let began = Instant::now();
         let lived = catch_unwind(AssertUnwindSafe(|| round.live()));
+        slowest = slowest.max((began.elapsed(), seed));
         match lived {
             Ok(life) => *lives.entry(life).or_insert(0) += 1,
             Err(panic) => {
@@ -62,7 +65,9 @@ fn every_life_ends_and_its_report_is_true() {
     }
     until("all threads are gone", || threads_of_stages() == 0);
     drop(watchdog);
+    let (took, seed) = slowest;
     println!("{lives:#?}");
+    println!("the slowest took {took:?}, with ANNULUS_SEED={seed}");
     if rounds >= ROUNDS {
         // Each kind of life has been there, or the plans are not as random as they are meant to be.
         for life in ["drained", "aborted", "failed", "detached", "poisoned"] {

@@ -269,7 +269,7 @@ impl Round {
                         .map(|log| log.entries().handled.len() as u64)
                 };
                 // Perhaps so many never come: for some time.
-                for _ in 0..1_000 {
+                for _ in 0..100 {
                     if handled().sum::<u64>() >= events || running.has_ended() {
                         break;
                     }
