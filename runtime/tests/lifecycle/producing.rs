@@ -37,6 +37,7 @@ impl Round {
     pub(crate) fn publish(&self, mut source: Source, steps: &[Step]) -> Source {
         let author = self.authors.fetch_add(1, Ordering::Relaxed);
         let mut nth = 0;
+        let mut is_over = false;
         for step in steps {
             let n = match *step {
                 Step::One => 1,
@@ -75,6 +76,7 @@ impl Round {
             };
             match published {
                 Ok(Some(first)) => {
+                    assert!(!is_over || n == 0, "published after it heard of the end");
                     let mut all = lock(&self.published);
                     for index in 0..n as u64 {
                         let other = all.insert(first + index, (author, nth + index));
@@ -89,9 +91,8 @@ impl Round {
                     FeedError::Full { .. } | FeedError::Claim(ClaimError::TooFewConsumers { .. }),
                 ) => {}
                 Err(error) => {
-                    // It has heard that it is over. Not everybody has: see `ring/tests/after_the_close.rs`.
                     assert!(!error.to_string().is_empty());
-                    break;
+                    is_over = true;
                 }
             }
         }
