@@ -285,7 +285,9 @@ impl<T> Running<T> {
 
 impl<T: 'static> Drop for Running<T> {
     fn drop(&mut self) {
-        if !self.control.all_ended() {
+        if self.control.all_ended() {
+            self.ring.close(); // Its stages may have left it to its producers.
+        } else {
             let _ = self.stop(DROPPED); // Who wants to know how it ended calls it.
         }
     }

@@ -180,8 +180,7 @@ impl Plan {
         // It stays until all else has returned: nobody is to wait for it.
         let kept = !dropped && random.one_in(16);
         let quiet = random.one_in(3);
-        // Not both: see `dropping_the_handle_stops_the_feeds_of_a_pipeline_that_has_ended` in `mended.rs`.
-        let required = !dropped && random.one_in(8);
+        let required = random.one_in(8);
         let mut stages = random.some(1, 4, |_| ());
         let mut stages: Vec<_> = stages
             .drain(..)
