@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use annulus_ring::{Batch, Consumer, MutableBatch, MutableConsumer, NotReady, Poisoned};
 
-use crate::control::{Control, Ended, FAILED, Post};
+use crate::control::{ABORTED, Control, Ended, FAILED, Post};
 use crate::failure::{Cause, DeadLetter, During, Failure, Verdict, caught, guarded};
 use crate::handler::{Handler, HandlerError, HandlerMut};
 use crate::lot::sealed::{Batched, Holds};
@@ -118,9 +118,12 @@ impl<I: Inlet> Work<I> {
             policy,
             ..
         } = self;
-        if let Ended::Failed(_) = ended {
-            // Everybody who hears of it finds the cause.
-            inlet.consumer().poison(FAILED);
+        // Before it leaves: nobody after it is to be given what it has not handled. Who hears of a failure finds the
+        // cause; who aborts may be about to say so.
+        match ended {
+            Ended::Failed(_) => inlet.consumer().poison(FAILED),
+            Ended::Aborted => inlet.consumer().poison(ABORTED),
+            _ => {}
         }
         place.count(&inlet);
         let held = Holds::held(&inlet).last().map(|(sequence, _)| sequence + 1);
