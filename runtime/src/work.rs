@@ -50,30 +50,36 @@ impl<I: Inlet> Work<I> {
         }
         let pinned = self.core.map(pin::pin);
         self.place.control.runs_here(self.place.index, pinned);
+        let mut handler = None;
         // What is the user's is caught where it is called. Should anything else panic, all are told as well.
-        let ended = caught(|| self.live(build));
+        let ended = caught(|| self.live(build, &mut handler));
         let ended =
             ended.unwrap_or_else(|cause| self.place.fail(&mut self.policy, During::Event, cause));
+        // Before the handler stops, which may take its time, and before the stage leaves: nobody after it is to be
+        // given what it has not handled. Who hears of a failure finds the cause; who aborts may be about to say so.
+        match ended {
+            Ended::Failed(_) => self.inlet.consumer().poison(FAILED),
+            Ended::Aborted => self.inlet.consumer().poison(ABORTED),
+            _ => {}
+        }
+        if let Some(handler) = handler {
+            self.place.stop::<I, _>(handler);
+        }
         self.leave(ended);
     }
 
-    fn live<H: Handles<I>>(&mut self, build: impl FnOnce() -> H) -> Ended {
-        let mut handler = match caught(build) {
-            Ok(handler) => handler,
+    /// Builds the handler, and hands it everything.
+    fn live<H: Handles<I>>(&mut self, build: impl FnOnce() -> H, handler: &mut Option<H>) -> Ended {
+        let handler = match caught(build) {
+            Ok(built) => handler.insert(built),
             Err(cause) => return self.place.fail(&mut self.policy, During::Build, cause),
         };
-        let ended = match guarded(|| handler.on_start(&self.place.post.name)) {
-            Ok(()) => match self.handle_all(&mut handler) {
+        match guarded(|| handler.on_start(&self.place.post.name)) {
+            Ok(()) => match self.handle_all(handler) {
                 Err(ended) => ended,
             },
             Err(cause) => self.place.fail(&mut self.policy, During::Start, cause),
-        };
-        let stopped = [guarded(|| handler.on_stop()), caught(|| drop(handler))];
-        for cause in stopped.into_iter().filter_map(Result::err) {
-            let failure = self.place.failure(During::Stop, cause);
-            self.place.control.failed(&Arc::new(failure), false);
         }
-        ended
     }
 
     fn handle_all<H: Handles<I>>(&mut self, handler: &mut H) -> Result<Never, Ended> {
@@ -118,13 +124,6 @@ impl<I: Inlet> Work<I> {
             policy,
             ..
         } = self;
-        // Before it leaves: nobody after it is to be given what it has not handled. Who hears of a failure finds the
-        // cause; who aborts may be about to say so.
-        match ended {
-            Ended::Failed(_) => inlet.consumer().poison(FAILED),
-            Ended::Aborted => inlet.consumer().poison(ABORTED),
-            _ => {}
-        }
         place.count(&inlet);
         let held = Holds::held(&inlet).last().map(|(sequence, _)| sequence + 1);
         let left_at = inlet.consumer().position().max(place.post.start);
@@ -145,6 +144,15 @@ impl<I: Inlet> Work<I> {
 pub(crate) enum Never {}
 
 impl<T> Place<T> {
+    /// Stops the handler, and drops it.
+    fn stop<I: Inlet, H: Handles<I>>(&self, mut handler: H) {
+        let stopped = [guarded(|| handler.on_stop()), caught(|| drop(handler))];
+        for cause in stopped.into_iter().filter_map(Result::err) {
+            let failure = self.failure(During::Stop, cause);
+            self.control.failed(&Arc::new(failure), false);
+        }
+    }
+
     /// Handles a batch, over and over if its handler fails, until it is used up.
     #[inline]
     fn handle<'c, I: Inlet<Event = T>, H: Handles<I>>(

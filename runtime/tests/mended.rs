@@ -273,3 +273,36 @@ fn dropping_the_handle_stops_the_feeds_of_a_pipeline_that_has_ended() {
     drop(running);
     assert!(feed.publish(|_| ()).is_err(), "to whom?");
 }
+
+/// Refuses every order, and does not stop before it may.
+struct StopsLate(mpsc::Receiver<()>);
+
+impl Handler<u64> for StopsLate {
+    fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
+        Err("refused".into())
+    }
+
+    fn on_stop(&mut self) -> Result<(), HandlerError> {
+        Ok(self.0.recv_timeout(MINUTE)?)
+    }
+}
+
+/// The ring was poisoned when the handler had stopped.
+#[test]
+fn producers_hear_of_a_failure_before_the_handler_has_stopped() {
+    let ring = Ring::builder(64).build(u64::default).unwrap();
+    let (let_go, may_stop) = mpsc::channel();
+    let risk = Stage::new("risk", StopsLate(may_stop));
+    let running = Pipeline::on(&ring).stage(risk).start().unwrap();
+    let mut feed = running.feed(Overflow::Wait).unwrap();
+    let heard = returns(move || {
+        loop {
+            if let Err(error) = feed.publish(|order| *order = 1) {
+                break error.to_string();
+            }
+        }
+    });
+    let_go.send(()).unwrap();
+    assert!(heard.is_some_and(|error| error.ends_with("refused")));
+    assert!(running.join().is_err());
+}
