@@ -8,10 +8,12 @@ use std::error::Error;
 use std::fmt;
 
 use crate::member::{MemberKind, Poisoned, Rows};
+use crate::recover::{held_too_long, look_for_the_dead};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
 use crate::sequence::{Claimed, Sequence};
+use crate::shared::{Lease, Unusable};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
 use crate::sync::{Ordering, fence};
@@ -41,6 +43,8 @@ pub(crate) struct Claimer<T> {
     /// One producer: a publication that ends here or above has more to do.
     more_to_do_at: Sequence,
     pub(crate) waits: Waits,
+    /// Of its row, if other processes share the ring.
+    lease: Option<Lease>,
 }
 
 /// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
@@ -50,13 +54,14 @@ const LINES_TAKEN: u64 = 8;
 const LINES_LEFT: u64 = 4;
 
 impl<T> Claimer<T> {
-    pub(crate) fn new(memory: Memory<T>, row: usize, wait: Wait) -> Self {
+    pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
         let producers = memory.region().producers;
         let observable = memory.region().observable;
         Self {
             memory,
-            wait,
+            wait: Wait::default(),
             waits: Waits::default(),
+            lease,
             producers,
             row,
             next: 0,
@@ -96,6 +101,10 @@ impl<T> Claimer<T> {
         n: usize,
         patience: Patience,
     ) -> Result<Sequence, ClaimError> {
+        // More than a lap fits below no limit, but that of a corrupt ring.
+        if n > 1 && n > self.capacity() {
+            return self.claim_at_the_gate(n, patience);
+        }
         match self.claim_below_limit(producers, n) {
             Ok(lo) => Ok(lo),
             Err(_) => self.claim_at_the_gate(n, patience),
@@ -168,7 +177,8 @@ impl<T> Claimer<T> {
                 capacity,
             });
         }
-        let mut waiter = Waiter::new(self.wait, patience);
+        let in_company = self.memory.region().shared_memory().is_some();
+        let mut waiter = Waiter::new(self.wait, patience, in_company);
         let claimed = self.claim_by(&mut waiter, n);
         self.waits.add(&waiter);
         claimed
@@ -178,7 +188,7 @@ impl<T> Claimer<T> {
         loop {
             self.heed_signals()?;
             let front = self.front();
-            self.look_at_the_gate();
+            self.look_at_the_gate()?;
             if self.producers == Producers::One {
                 self.raise_limit(n);
             }
@@ -191,6 +201,12 @@ impl<T> Claimer<T> {
                         self.heed_signals()?;
                         return Err(self.why_nothing_is_free(lo));
                     }
+                    if waiter.is_to_look() {
+                        look_for_the_dead(&self.memory);
+                        if let Some(row) = held_too_long(&self.memory, self.held_up_by, waiter) {
+                            return Err(ClaimError::Held { row });
+                        }
+                    }
                 }
             }
         }
@@ -202,6 +218,9 @@ impl<T> Claimer<T> {
         // Read first: who is stopped by a poison sees it, and does not take it for a close.
         let stopped = header.claimed.observe().is_stopped();
         let signal = header.status.signal();
+        if signal.is_inherited() {
+            return Err(ClaimError::Unusable(Unusable::Inherited));
+        }
         if let Some(poisoned) = signal.poisoned() {
             // INVARIANT R7: who says so may not have stopped claims yet, and none of ours succeeds after this.
             header.claimed.stop();
@@ -257,7 +276,7 @@ impl<T> Claimer<T> {
         loop {
             self.heed_signals()?;
             let front = self.front();
-            self.look_at_the_gate();
+            self.look_at_the_gate()?;
             if self.front() == front {
                 return Ok(self.room(front) as usize);
             }
@@ -291,7 +310,7 @@ impl<T> Claimer<T> {
 
     /// Looks where the gate is: one capacity above the lowest position of the gating consumers. It stays
     /// where it was while there are fewer consumers than the ring requires.
-    fn look_at_the_gate(&mut self) {
+    fn look_at_the_gate(&mut self) -> Result<(), ClaimError> {
         let memory = &self.memory;
         let version = &memory.header().status;
         loop {
@@ -318,13 +337,16 @@ impl<T> Claimer<T> {
             let required = memory.region().required_consumers;
             if required > 0 && self.present() < required {
                 self.held_up_by = None;
-                return;
+                return Ok(());
             }
             if self.gating.is_empty() {
                 lowest = match self.producers {
                     Producers::One => self.next,
                     Producers::Many => walk_up_from_the_floor(memory),
                 };
+            }
+            if lowest > self.front() {
+                return Err(ClaimError::Unusable(Unusable::Corrupt)); // By R1.
             }
             // ORDER(join): P3, with J3.
             fence(Ordering::SeqCst);
@@ -334,7 +356,7 @@ impl<T> Claimer<T> {
                 // its producer. A consumer that is about to join can have entered below where the gate
                 // was already; by J4 it starts above, and the gate does not go back for it.
                 self.gate = self.gate.max(lowest + memory.capacity());
-                return;
+                return Ok(());
             }
         }
     }
@@ -425,10 +447,17 @@ impl<T> Claimer<T> {
 
 impl<T> Drop for Claimer<T> {
     fn drop(&mut self) {
+        let region = self.memory.region();
+        if region.header().status.signal().is_inherited() {
+            return; // It is the parent's.
+        }
         self.skip_leaked_claim();
         let region = self.memory.region();
-        let roster = Roster::lock(region);
+        let Ok(roster) = Roster::lock(region) else {
+            return; // Without its lease it is dead to the others.
+        };
         roster.leave_producer(self.row);
+        self.lease = None;
         region.wake_all();
         roster.tell(&Presence::Left {
             kind: MemberKind::Producer,
@@ -447,7 +476,8 @@ fn walk_up_from_the_floor<T>(memory: &Memory<T>) -> Sequence {
             Reading::Events(hi) | Reading::Skip(hi) => front = hi,
             Reading::Unpublished => break,
             // Somebody claimed a lap above `front`, for which the floor had to move first.
-            Reading::Overtaken => front = floor.observe(),
+            Reading::Overtaken if floor.observe() > front => front = floor.observe(),
+            Reading::Overtaken => break, // It has not: the ring is corrupt.
         }
     }
     if front == start {
@@ -493,10 +523,18 @@ pub enum ClaimError {
         /// How many there were.
         present: usize,
     },
+    /// A dead consumer holds the ring full, and nobody has taken its place in the
+    /// [time](crate::ConsumerBuilder::hold_for) it wanted to be waited for.
+    Held {
+        /// Its [row](crate::Member::row).
+        row: usize,
+    },
     /// The ring is closed.
     Closed,
     /// The ring was poisoned.
     Poisoned(Poisoned),
+    /// Nothing can be done with the ring.
+    Unusable(Unusable),
 }
 
 impl fmt::Display for ClaimError {
@@ -519,10 +557,21 @@ impl fmt::Display for ClaimError {
                 "the ring requires {required} consumers, and {present} have joined: wait for them, \
                  or require fewer"
             ),
+            Self::Held { row } => held(f, *row),
             Self::Closed => f.write_str("the ring is closed: nothing can be published any more"),
             Self::Poisoned(poisoned) => poisoned.fmt(f),
+            Self::Unusable(cause) => cause.fmt(f),
         }
     }
+}
+
+/// That a dead consumer is in the way.
+pub(crate) fn held(f: &mut fmt::Formatter<'_>, row: usize) -> fmt::Result {
+    write!(
+        f,
+        "the consumer in row {row} is dead, and its place is held for a successor that has not come: start \
+         one of the same name"
+    )
 }
 
 impl Error for ClaimError {}

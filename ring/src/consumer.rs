@@ -3,16 +3,20 @@
 use std::error::Error;
 use std::fmt;
 use std::ops::{Index, Range};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::member::Poisoned;
+use crate::claim::held;
+use crate::member::{Poisoned, Signal};
 use crate::mutable::MutableConsumer;
 use crate::probe::{Probe, Reach};
-use crate::recover::{Liveness, OnDeath};
+use crate::recover::{
+    Leases, Liveness, OnDeath, a_producer_lives, free_the_dead, held_too_long, look_for_the_dead,
+};
 use crate::region::{Memory, Run};
 use crate::ring::poison;
 use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
+use crate::shared::Unusable;
 use crate::stamp::Reading;
 use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, let_batches_grow};
 
@@ -37,8 +41,11 @@ pub struct ConsumerBuilder<T> {
     after: Vec<String>,
     start: Start,
     on_death: Option<OnDeath>,
+    hold_for: Option<Duration>,
     wait: Wait,
     batch_limit: usize,
+    require_producer: bool,
+    list_skipped: bool,
 }
 
 impl<T> ConsumerBuilder<T> {
@@ -49,8 +56,11 @@ impl<T> ConsumerBuilder<T> {
             after: Vec::new(),
             start: Start::default(),
             on_death: None,
+            hold_for: None,
             wait: Wait::default(),
             batch_limit: usize::MAX,
+            require_producer: false,
+            list_skipped: false,
         }
     }
 
@@ -95,6 +105,53 @@ impl<T> ConsumerBuilder<T> {
     /// ```
     pub fn on_death(mut self, on_death: OnDeath) -> Self {
         self.on_death = Some(on_death);
+        self
+    }
+
+    /// Sets how long others wait for a successor if it dies and is [held](OnDeath::Hold), to the millisecond: a
+    /// call that has waited so long for it fails, of a producer with [`ClaimError::Held`], of a stage after it with
+    /// [`Ended::Held`]. By default they wait for ever. Where threads share the ring nobody knows of deaths, and it
+    /// has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{OnDeath, Ring};
+    /// # use std::time::Duration;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let journal = ring.consumer("journal").on_death(OnDeath::Hold).hold_for(Duration::from_secs(5)).join()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`ClaimError::Held`]: crate::ClaimError::Held
+    pub fn hold_for(mut self, time: Duration) -> Self {
+        self.hold_for = Some(time);
+        self
+    }
+
+    /// Has it told when it waits for events and no producer lives that could publish some:
+    /// [`Ended::NoProducer`]. By default it waits for one to come.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Ended, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut book = ring.consumer("book").require_producer().join()?;
+    /// assert_eq!(book.next_batch().unwrap_err(), Ended::NoProducer);
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!(book.next_batch()?[0], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn require_producer(mut self) -> Self {
+        self.require_producer = true;
+        self
+    }
+
+    /// Has it keep a list of what it steps over, for [`Consumer::take_skipped`].
+    ///
+    /// # Examples
+    /// See [`Consumer::take_skipped`].
+    pub fn list_skipped(mut self) -> Self {
+        self.list_skipped = true;
         self
     }
 
@@ -247,16 +304,30 @@ impl<T> ConsumerBuilder<T> {
 
     fn succeed_as(self, mutable: bool, liveness: &impl Liveness) -> Result<Consumer<T>, JoinError> {
         self.check(mutable)?;
-        let roster = Roster::lock(self.memory.region());
+        let roster = self.lock()?;
         let Some(row) = roster.row_of(&self.name, mutable) else {
-            return Err(JoinError::NoPredecessor { name: self.name });
+            let name = self.name.clone();
+            return Err(JoinError::NoPredecessor { name });
         };
         let Some(_proof) = liveness.prove_dead(row) else {
-            return Err(JoinError::NameTaken { name: self.name });
+            let name = self.name.clone();
+            return Err(JoinError::NameTaken { name });
         };
+        self.succeed_in(row, roster, &[])
+    }
+
+    /// Goes on in this row, whose consumer is dead.
+    fn succeed_in(
+        &self,
+        row: usize,
+        roster: Roster<'_, T>,
+        told: &[Presence],
+    ) -> Result<Consumer<T>, JoinError> {
+        let name = || self.name.clone();
+        let lease = (roster.take_from_the_dead(row)).map_err(|cause| cause.of_consumer(name()))?;
         // Only now: while it lived it moved.
-        let Some(mut entry) = roster.entry_of(row) else {
-            return Err(JoinError::NoPredecessor { name: self.name });
+        let Some(mut entry) = roster.entry_of(row, lease) else {
+            return Err(JoinError::NoPredecessor { name: name() });
         };
         if self.memory.reading(entry.start) != Reading::Unpublished {
             // INVARIANT R8: the dead one may have stored an end behind what is skipped, and not its
@@ -266,20 +337,43 @@ impl<T> ConsumerBuilder<T> {
         if self.on_death.is_some() {
             roster.set_on_death(row, self.on_death);
         }
-        Ok(self.joined(roster, &entry))
+        Ok(self.joined(roster, entry, told))
     }
 
     fn join_as(self, mutable: bool) -> Result<Consumer<T>, JoinError> {
         self.check(mutable)?;
-        let roster = Roster::lock(self.memory.region());
-        let entry = roster.join_consumer(&Request {
+        let memory = &self.memory;
+        let roster = self.lock()?;
+        let mut told = Vec::new();
+        if let Some(shared) = memory.region().shared_memory() {
+            let dead = free_the_dead(memory, &roster, &Leases(shared), &mut told);
+            if let Some(row) = roster.row_of(&self.name, mutable)
+                && dead.held.contains(&row)
+            {
+                return self.succeed_in(row, roster, &told);
+            }
+        }
+        let joined = roster.join_consumer(&Request {
             name: &self.name,
             after: &self.after,
             start: self.start,
             mutable,
             on_death: self.on_death,
-        })?;
-        Ok(self.joined(roster, &entry))
+        });
+        match joined {
+            Ok(entry) => Ok(self.joined(roster, entry, &told)),
+            Err(error) => {
+                roster.tell_all(&told);
+                Err(error)
+            }
+        }
+    }
+
+    fn lock(&self) -> Result<Roster<'_, T>, JoinError> {
+        Roster::lock(self.memory.region()).map_err(|cause| JoinError::Unusable {
+            name: self.name.clone(),
+            cause,
+        })
     }
 
     /// What can be told without looking at the ring.
@@ -297,11 +391,15 @@ impl<T> ConsumerBuilder<T> {
         Ok(())
     }
 
-    fn joined(&self, roster: Roster<'_, T>, entry: &Entry) -> Consumer<T> {
+    fn joined(&self, roster: Roster<'_, T>, entry: Entry, told: &[Presence]) -> Consumer<T> {
         let (kind, name) = roster.member(entry.row);
-        roster.tell(&Presence::Joined { kind, name });
+        self.memory.row(entry.row).hot.set_hold_for(self.hold_for);
+        let mut told = told.to_vec();
+        told.push(Presence::Joined { kind, name });
+        roster.tell_all(&told);
         Consumer {
-            probe: Probe::new(self.memory.clone(), entry),
+            probe: Probe::new(self.memory.clone(), entry, self.list_skipped),
+            require_producer: self.require_producer,
             name: self.name.clone(),
             wait: self.wait,
             batch_limit: self.batch_limit as u64,
@@ -348,6 +446,7 @@ pub struct Consumer<T> {
     name: String,
     wait: Wait,
     batch_limit: u64,
+    require_producer: bool,
     waits: Waits,
 }
 
@@ -373,8 +472,7 @@ impl<T> Consumer<T> {
     pub fn next_batch(&mut self) -> Result<Batch<'_, T>, Ended> {
         match self.wait_for_events(Patience::Forever) {
             Ok(to) => Ok(Batch::new(self, to)),
-            Err(NotReady::Poisoned(poisoned)) => Err(Ended::Poisoned(poisoned)),
-            Err(_) => Err(Ended::Closed), // Nothing else ends a wait for ever.
+            Err(why) => Err(why.for_good()),
         }
     }
 
@@ -578,6 +676,36 @@ impl<T> Consumer<T> {
     }
 
     /// Whether the next call for a batch would not wait: there are events, or there will be none.
+    /// The sequences that it has stepped over because they carry no event, since it was last asked: in order, what
+    /// lies side by side as one. Empty unless it was [told](ConsumerBuilder::list_skipped) to keep them: they
+    /// take memory until they are taken.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Producers, Ring};
+    /// # let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+    /// # let mut feed = ring.shared_producer()?;
+    /// let mut book = ring.consumer("book").list_skipped().join()?;
+    /// drop((feed.claim(2)?, feed.publish_value(7)?));
+    /// assert_eq!(book.next_batch()?[0], 7);
+    /// assert_eq!(book.take_skipped(), [0..2]);
+    /// assert_eq!(book.take_skipped(), []);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take_skipped(&mut self) -> Vec<Range<Sequence>> {
+        self.probe.take_stepped_over()
+    }
+
+    /// Looks for the dead, for who has waited for long.
+    pub(crate) fn look_for_the_dead(&self) {
+        look_for_the_dead(&self.probe.memory);
+    }
+
+    /// Whether those that it waits for may die unseen.
+    pub(crate) fn is_in_company(&self) -> bool {
+        self.probe.memory.region().shared_memory().is_some() || self.require_producer
+    }
+
     pub(crate) fn is_ready(&mut self) -> bool {
         self.probe.look(Reach::OneBatch) > self.probe.read() || self.what_ended_it().is_some()
     }
@@ -597,8 +725,8 @@ impl<T> Consumer<T> {
             let_batches_grow(self.probe.memory.capacity());
         }
         let signal = self.probe.memory.header().status.signal();
-        if let Some(poisoned) = signal.poisoned() {
-            return Err(NotReady::Poisoned(poisoned));
+        if signal.is_cut() {
+            return Err(why_cut(signal).into());
         }
         let to = self.probe.look(Reach::Backlog);
         if to > self.probe.read() {
@@ -610,7 +738,7 @@ impl<T> Consumer<T> {
 
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience);
+        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company());
         let to = self.wait_by(&mut waiter);
         self.waits.add(&waiter);
         to
@@ -632,22 +760,54 @@ impl<T> Consumer<T> {
             if !waiter.pause(self.probe.what_wakes()) {
                 return Err(if self.probe.is_gated() {
                     NotReady::Gated
+                } else if self.has_no_producer() {
+                    NotReady::NoProducer
                 } else {
                     NotReady::Idle
                 });
             }
+            if waiter.is_to_look() {
+                look_for_the_dead(&self.probe.memory);
+                if self.has_no_producer() {
+                    return Err(NotReady::NoProducer);
+                }
+                let held_up_by = self.probe.held_up_by();
+                if let Some(row) = held_too_long(&self.probe.memory, held_up_by, waiter) {
+                    return Err(NotReady::Held { row });
+                }
+            }
         }
+    }
+
+    /// Whether it is to say so, and nobody lives who could publish anything.
+    fn has_no_producer(&mut self) -> bool {
+        // By then nothing more comes of who was there before: what is, is looked at after that.
+        self.require_producer
+            && !a_producer_lives(&self.probe.memory)
+            && self.probe.look(Reach::OneBatch) == self.probe.read()
+            && self.probe.has_read_all()
     }
 
     /// Why there will be no more events, if so.
     fn what_ended_it(&self) -> Option<Ended> {
         let signal = self.probe.memory.header().status.signal();
-        if let Some(poisoned) = signal.poisoned() {
-            return Some(Ended::Poisoned(poisoned));
+        if signal.is_cut() {
+            return Some(why_cut(signal));
+        }
+        if self.probe.is_corrupt() {
+            return Some(Ended::Unusable(Unusable::Corrupt));
         }
         // INVARIANT R7: done means closed first, and then read to the end that is final. By the same look at
         // the signals: who hears of a poison may close the ring before another look.
         (signal.is_closed() && self.probe.has_read_all()).then_some(Ended::Closed)
+    }
+}
+
+#[cold]
+pub(crate) fn why_cut(signal: Signal) -> Ended {
+    match signal.poisoned() {
+        Some(poisoned) if !signal.is_inherited() => Ended::Poisoned(poisoned),
+        _ => Ended::Unusable(Unusable::Inherited),
     }
 }
 
@@ -1054,7 +1214,7 @@ impl<'c, T> Iterator for Held<'c, T> {
                     self.next = hi;
                     self.batch_end = hi;
                 }
-                Reading::Unpublished | Reading::Overtaken => unreachable!("it holds what it read"),
+                Reading::Unpublished | Reading::Overtaken => return None, // It is corrupt.
             }
         }
         if self.next >= self.end {
@@ -1096,6 +1256,17 @@ pub enum Ended {
     Closed,
     /// The ring was poisoned; there may be more in it, and nobody gets it.
     Poisoned(Poisoned),
+    /// It [requires](ConsumerBuilder::require_producer) a producer, none lives, and what was published has been
+    /// read. The ring is not closed: one may come.
+    NoProducer,
+    /// A dead consumer that it comes after is [held](OnDeath::Hold), and nobody has taken its place in the
+    /// [time](ConsumerBuilder::hold_for) it wanted to be waited for.
+    Held {
+        /// The [row](crate::Member::row) of the dead one.
+        row: usize,
+    },
+    /// Nothing can be done with the ring.
+    Unusable(Unusable),
 }
 
 impl fmt::Display for Ended {
@@ -1103,6 +1274,11 @@ impl fmt::Display for Ended {
         match self {
             Self::Closed => f.write_str("the ring is closed, and everything in it has been read"),
             Self::Poisoned(poisoned) => poisoned.fmt(f),
+            Self::NoProducer => f.write_str(
+                "no producer of the ring lives, and everything in it has been read: start one, or go",
+            ),
+            Self::Held { row } => held(f, *row),
+            Self::Unusable(cause) => cause.fmt(f),
         }
     }
 }
@@ -1135,6 +1311,29 @@ pub enum NotReady {
     Closed,
     /// The ring was poisoned; there may be more in it, and nobody gets it.
     Poisoned(Poisoned),
+    /// It [requires](ConsumerBuilder::require_producer) a producer, none lives, and what was published has been
+    /// read. The ring is not closed: one may come.
+    NoProducer,
+    /// As [`Ended::Held`].
+    Held {
+        /// The [row](crate::Member::row) of the dead one.
+        row: usize,
+    },
+    /// Nothing can be done with the ring.
+    Unusable(Unusable),
+}
+
+impl NotReady {
+    /// What a wait without an end ended by.
+    pub(crate) fn for_good(self) -> Ended {
+        match self {
+            Self::Poisoned(poisoned) => Ended::Poisoned(poisoned),
+            Self::NoProducer => Ended::NoProducer,
+            Self::Held { row } => Ended::Held { row },
+            Self::Unusable(cause) => Ended::Unusable(cause),
+            Self::Closed | Self::Idle | Self::Gated => Ended::Closed, // The last two end no such wait.
+        }
+    }
 }
 
 impl From<Ended> for NotReady {
@@ -1142,6 +1341,9 @@ impl From<Ended> for NotReady {
         match ended {
             Ended::Closed => Self::Closed,
             Ended::Poisoned(poisoned) => Self::Poisoned(poisoned),
+            Ended::NoProducer => Self::NoProducer,
+            Ended::Held { row } => Self::Held { row },
+            Ended::Unusable(cause) => Self::Unusable(cause),
         }
     }
 }
@@ -1155,6 +1357,9 @@ impl fmt::Display for NotReady {
             ),
             Self::Closed => Ended::Closed.fmt(f),
             Self::Poisoned(poisoned) => poisoned.fmt(f),
+            Self::NoProducer => Ended::NoProducer.fmt(f),
+            Self::Held { row } => held(f, *row),
+            Self::Unusable(cause) => cause.fmt(f),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! What others poll lies apart from what they do not, and what one member writes apart from what
 //! another writes: a line is handed over only to hand something over.
 
+use std::alloc;
 use std::mem::offset_of;
 
 use crossbeam_utils::CachePadded;
@@ -19,7 +20,6 @@ use crate::member::{Hot, Record, Status};
 use crate::ring::Producers;
 use crate::sequence::{Claimed, Floor, Published};
 use crate::stamp::Stamp;
-use crate::sync::EventCell;
 use crate::wait::EventCount;
 
 /// Bytes that processors hand over at a time.
@@ -88,13 +88,6 @@ pub enum Layout {
     Apart,
 }
 
-/// A stamp and its event in the layout `Beside`.
-#[repr(C)]
-struct Slot<T> {
-    stamp: Stamp,
-    event: EventCell<T>,
-}
-
 /// Where the stamps and events of a ring lie, in bytes from the start of their memory. If there are
 /// stamps, the first lies at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +101,10 @@ pub(crate) struct SlotPicture {
 }
 
 impl SlotPicture {
-    /// The picture of `capacity` slots, or nothing if it is too large to be described.
-    pub(crate) const fn of<T>(
+    /// The picture of `capacity` slots for events of this size and alignment, or nothing if it is too
+    /// large to be described.
+    pub(crate) const fn of(
+        event: alloc::Layout,
         layout: Layout,
         producers: Producers,
         capacity: usize,
@@ -118,7 +113,15 @@ impl SlotPicture {
         const PAIR: usize = 2 * CACHE_LINE;
         match layout {
             Layout::Beside => {
-                let size = size_of::<Slot<T>>();
+                // A stamp, and behind it the event.
+                let align = larger(event.align(), align_of::<Stamp>());
+                let first_event = size_of::<Stamp>().next_multiple_of(event.align());
+                let Some(size) = first_event.checked_add(event.size()) else {
+                    return None;
+                };
+                let Some(size) = size.checked_next_multiple_of(align) else {
+                    return None;
+                };
                 let stride = if size <= CACHE_LINE {
                     size.next_power_of_two()
                 } else {
@@ -129,14 +132,14 @@ impl SlotPicture {
                 };
                 Some(Self {
                     stamp_stride: Some(stride),
-                    first_event: offset_of!(Slot<T>, event),
+                    first_event,
                     event_stride: stride,
                     size,
-                    align: larger(align_of::<Slot<T>>(), PAIR),
+                    align: larger(align, PAIR),
                 })
             }
             Layout::Apart => {
-                let align = larger(align_of::<EventCell<T>>(), PAIR);
+                let align = larger(event.align(), PAIR);
                 let (stamp_stride, stamp_size) = match producers {
                     Producers::One => (None, 0),
                     Producers::Many => (Some(size_of::<Stamp>()), size_of::<Stamp>()),
@@ -147,7 +150,7 @@ impl SlotPicture {
                 let Some(first_event) = stamps.checked_next_multiple_of(align) else {
                     return None;
                 };
-                let Some(events) = size_of::<EventCell<T>>().checked_mul(capacity) else {
+                let Some(events) = event.size().checked_mul(capacity) else {
                     return None;
                 };
                 let Some(size) = first_event.checked_add(events) else {
@@ -156,7 +159,7 @@ impl SlotPicture {
                 Some(Self {
                     stamp_stride,
                     first_event,
-                    event_stride: size_of::<EventCell<T>>(),
+                    event_stride: event.size(),
                     size: larger(size, 1), // Events without a size, and no stamps.
                     align,
                 })
@@ -186,6 +189,7 @@ const _: () = {
     assert!(beside::<[u64; 8]>().event_stride == 128);
 
     const fn beside<T>() -> SlotPicture {
-        SlotPicture::of::<T>(Layout::Beside, Producers::One, 8).unwrap()
+        let event = alloc::Layout::new::<T>();
+        SlotPicture::of(event, Layout::Beside, Producers::One, 8).unwrap()
     }
 };

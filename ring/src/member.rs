@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt;
 use std::iter;
+use std::time::Duration;
 
 use crate::recover::OnDeath;
 use crate::sequence::Sequence;
@@ -32,6 +33,11 @@ const NAME_WORDS: usize = 1;
 pub(crate) struct Rows(u64);
 
 impl Rows {
+    /// The rows of a table of so many.
+    fn all(members: usize) -> Rows {
+        Rows(u64::MAX >> (MAX_MEMBERS - members))
+    }
+
     pub(crate) fn insert(&mut self, row: usize) {
         debug_assert!(row < MAX_MEMBERS, "row {row}");
         self.0 |= 1 << row;
@@ -47,6 +53,10 @@ impl Rows {
 
     pub(crate) fn intersection(self, others: Rows) -> Rows {
         Rows(self.0 & others.0)
+    }
+
+    pub(crate) fn without(self, others: Rows) -> Rows {
+        Rows(self.0 & !others.0)
     }
 
     pub(crate) fn contains(self, row: usize) -> bool {
@@ -149,6 +159,8 @@ pub(crate) struct Hot {
     pub(crate) position: Position,
     pub(crate) intent: Intent,
     pub(crate) waiters: EventCount,
+    process: AtomicU64,
+    hold_for: AtomicU64,
 }
 
 impl Hot {
@@ -157,7 +169,36 @@ impl Hot {
             position: Position(AtomicU64::new(Position::LEFT)),
             intent: Intent(AtomicU64::new(Intent::NONE)),
             waiters: EventCount::new(),
+            process: AtomicU64::new(0),
+            hold_for: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Says how long others wait for a successor if this member dies and is held.
+    pub(crate) fn set_hold_for(&self, time: Option<Duration>) {
+        let millis = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        // RELAXED: under the lock.
+        (self.hold_for).store(millis.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long to wait for a successor of this member, if not for ever.
+    pub(crate) fn hold_for(&self) -> Option<Duration> {
+        // RELAXED: whoever waits looks again.
+        let millis = self.hold_for.load(Ordering::Relaxed);
+        (millis != u64::MAX).then(|| Duration::from_millis(millis))
+    }
+
+    /// Says in which process the member lives, for people.
+    pub(crate) fn set_process(&self, process: u32) {
+        // RELAXED: for people.
+        self.process.store(u64::from(process), Ordering::Relaxed);
+    }
+
+    /// The process in which the member lives, if the ring is one that processes share.
+    pub(crate) fn process(&self) -> Option<u32> {
+        // RELAXED: for people.
+        let process = self.process.load(Ordering::Relaxed) as u32;
+        (process != 0).then_some(process)
     }
 }
 
@@ -234,7 +275,8 @@ impl Record {
         // RELAXED: a counter with one writer, for people.
         let skipped = self.skipped.load(Ordering::Relaxed);
         // RELAXED: as above.
-        self.skipped.store(skipped + count, Ordering::Relaxed);
+        self.skipped
+            .store(skipped.wrapping_add(count), Ordering::Relaxed);
     }
 
     pub(crate) fn skipped(&self) -> u64 {
@@ -242,10 +284,10 @@ impl Record {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// Every consumer that this one comes after, directly or through others.
-    pub(crate) fn closure(&self) -> Rows {
+    /// Every consumer that this one comes after, directly or through others, in a table of so many.
+    pub(crate) fn closure(&self, members: usize) -> Rows {
         // RELAXED: written by a join; the reader came later through the same lock.
-        Rows(self.closure.load(Ordering::Relaxed))
+        Rows(self.closure.load(Ordering::Relaxed)).intersection(Rows::all(members))
     }
 
     /// What becomes of its gate if it dies, if it has said so.
@@ -267,6 +309,18 @@ impl Record {
     pub(crate) fn usage(&self) -> Use {
         // RELAXED: under the lock.
         Use::of(self.usage.load(Ordering::Relaxed))
+    }
+
+    /// Whether the row is in use, for who does not hold the lock.
+    pub(crate) fn is_used(&self) -> bool {
+        // ORDER(present): with `set_usage`.
+        Use::of(self.usage.load(Ordering::Acquire)) != Use::Free
+    }
+
+    /// Whether it is a producer's, for who does not hold the lock.
+    pub(crate) fn is_producer(&self) -> bool {
+        // ORDER(present): with `set_usage`.
+        Use::of(self.usage.load(Ordering::Acquire)) == Use::Producer
     }
 
     /// The same for who does not hold the lock.
@@ -327,6 +381,8 @@ impl Signal {
     /// The end of what is published is final.
     const CLOSED: u64 = 1 << 1;
     const POISONED: u64 = 1 << 2;
+    /// It is the ring of the process that this one was forked from.
+    const INHERITED: u64 = 1 << 3;
     /// The row of the member that poisoned, plus one; 0 is nobody.
     const POISONER: u32 = 8;
     const REASON: u32 = 32;
@@ -342,6 +398,16 @@ impl Signal {
     #[inline]
     pub(crate) fn is_closed(self) -> bool {
         self.0 & Self::CLOSED != 0
+    }
+
+    /// Whether it is over for everybody, whatever is left to be read.
+    #[inline]
+    pub(crate) fn is_cut(self) -> bool {
+        self.0 & (Self::POISONED | Self::INHERITED) != 0
+    }
+
+    pub(crate) fn is_inherited(self) -> bool {
+        self.0 & Self::INHERITED != 0
     }
 
     #[inline]
@@ -384,6 +450,13 @@ impl Status {
         self.signal.fetch_or(Signal::CLOSE_ASKED, Ordering::Release);
     }
 
+    /// Makes it of no use to this process, which has a copy of its own.
+    #[cfg(not(loom))]
+    pub(crate) fn disown(&self) {
+        // ORDER(close): as the others; there is nothing before it.
+        self.signal.fetch_or(Signal::INHERITED, Ordering::Release);
+    }
+
     /// Returns whether this poison is the first.
     pub(crate) fn poison(&self, row: Option<usize>, reason: u32) -> bool {
         let poisoner = row.map_or(0, |row| row as u64 + 1);
@@ -420,11 +493,11 @@ impl Status {
         self.version.load(Ordering::Relaxed)
     }
 
-    /// The rows of the consumers that change events.
+    /// The rows of the consumers that change events, in a table of so many.
     #[inline]
-    pub(crate) fn mutable_rows(&self) -> Rows {
+    pub(crate) fn mutable_rows(&self, members: usize) -> Rows {
         // ORDER(version): who sees a join counted sees its row here, which comes before.
-        Rows(self.mutable_rows.load(Ordering::Acquire))
+        Rows(self.mutable_rows.load(Ordering::Acquire)).intersection(Rows::all(members))
     }
 
     pub(crate) fn set_mutable_rows(&self, rows: Rows) {

@@ -29,7 +29,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Instant;
 
-use crate::consumer::{Ended, NotReady};
+use crate::consumer::{Ended, NotReady, why_cut};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
@@ -133,8 +133,7 @@ impl<T: Observable> Observer<T> {
     pub fn next(&mut self) -> Result<(Sequence, T), Ended> {
         match self.wait_for_event(Patience::Forever) {
             Ok(event) => Ok(event),
-            Err(NotReady::Poisoned(poisoned)) => Err(Ended::Poisoned(poisoned)),
-            Err(_) => Err(Ended::Closed), // Nothing else ends a wait for ever.
+            Err(why) => Err(why.for_good()),
         }
     }
 
@@ -208,7 +207,7 @@ impl<T: Observable> Observer<T> {
     }
 
     fn wait_for_event(&mut self, patience: Patience) -> Result<(Sequence, T), NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience);
+        let mut waiter = Waiter::new(self.wait, patience, false);
         loop {
             let idle = match self.copy_next() {
                 Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,
@@ -224,9 +223,9 @@ impl<T: Observable> Observer<T> {
         loop {
             let region = self.memory.region();
             // Read before what is published: the last event is not passed over.
-            let signal = region.header.status.signal();
-            if let Some(poisoned) = signal.poisoned() {
-                return Err(NotReady::Poisoned(poisoned));
+            let signal = region.header().status.signal();
+            if signal.is_cut() {
+                return Err(why_cut(signal).into());
             }
             if self.next == self.batch_end {
                 match self.memory.reading(self.next) {
@@ -244,7 +243,7 @@ impl<T: Observable> Observer<T> {
                 }
                 continue;
             }
-            let version = region.header.status.version();
+            let version = region.header().status.version();
             if region.mutable_stages_are_at() <= self.next {
                 return Err(NotReady::Gated);
             }
@@ -252,10 +251,10 @@ impl<T: Observable> Observer<T> {
             // ORDER(observe): if a word of the copy was written after the claim of a later lap, or by a
             // stage that has joined since, what comes next sees that.
             fence(Ordering::Acquire);
-            let a_lap_on = self.next + self.memory.capacity();
-            if region.header.claimed.is_beyond(a_lap_on) {
+            let a_lap_on = self.next.saturating_add(self.memory.capacity());
+            if region.header().claimed.is_beyond(a_lap_on) {
                 self.start_again();
-            } else if region.header.status.version_after_fence() == version {
+            } else if region.header().status.version_after_fence() == version {
                 // INVARIANT R9: nobody had begun to write there when it was copied.
                 let sequence = self.next;
                 self.next += 1;
@@ -284,8 +283,8 @@ fn somewhere_behind<T>(memory: &Memory<T>) -> (Sequence, Sequence) {
     let region = memory.region();
     match region.producers {
         Producers::One => {
-            let announced = region.header.claimed.observe().sequence();
-            let published = region.header.published.observe();
+            let announced = region.header().claimed.observe().sequence();
+            let published = region.header().published.observe();
             let there = announced.saturating_sub(memory.capacity());
             let half = published.saturating_sub(memory.capacity() / 2);
             (half.max(there).min(published), published)

@@ -1,11 +1,15 @@
 //! How far a consumer may read: what is published at a boundary and, for a stage, also the positions of
 //! those it comes after; and what it gives back.
 
+use std::mem;
+use std::ops::Range;
+
 use crate::member::Rows;
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Entry, Presence, Roster};
 use crate::sequence::Sequence;
+use crate::shared::Lease;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
 use crate::wait::EventCount;
@@ -37,6 +41,12 @@ pub(crate) struct Probe<T> {
     producers: Producers,
     /// Whether anybody may have to be woken.
     parking: bool,
+    /// Whether it has found what cannot be.
+    is_corrupt: bool,
+    /// What it has stepped over since it was last asked, if it is to be asked.
+    stepped_over: Option<Vec<Range<Sequence>>>,
+    /// Of its row, if other processes share the ring.
+    lease: Option<Lease>,
 }
 
 /// Whether to look past the batch at hand for more.
@@ -51,16 +61,20 @@ pub(crate) enum Reach {
 }
 
 impl<T> Probe<T> {
-    pub(crate) fn new(memory: Memory<T>, entry: &Entry) -> Self {
+    pub(crate) fn new(memory: Memory<T>, entry: Entry, list_skipped: bool) -> Self {
         let producers = memory.region().producers;
         let parking = memory.region().parking;
+        // More than a lap cannot be, and would not be safe.
+        let known = entry
+            .known
+            .min(entry.start.saturating_add(memory.capacity()));
         Self {
             memory,
             row: entry.row,
             position: entry.start,
             read: entry.start,
-            known: entry.known,
-            boundary: entry.known, // It may start inside a batch.
+            known,
+            boundary: known, // It may start inside a batch.
             target: entry.target.max(entry.start),
             limit: if entry.before.is_empty() {
                 Sequence::MAX
@@ -73,6 +87,9 @@ impl<T> Probe<T> {
             came_at_once: 0,
             producers,
             parking,
+            is_corrupt: false,
+            stepped_over: list_skipped.then(Vec::new),
+            lease: entry.lease,
         }
     }
 
@@ -109,6 +126,23 @@ impl<T> Probe<T> {
         self.backlog && self.read == self.known.min(self.limit)
     }
 
+    /// Whether it has found what no member of a ring writes. It goes no further then.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.is_corrupt
+    }
+
+    /// The consumer that holds it up, if one does.
+    pub(crate) fn held_up_by(&self) -> Option<usize> {
+        self.held_up_by.filter(|_| self.limit <= self.read)
+    }
+
+    pub(crate) fn take_stepped_over(&mut self) -> Vec<Range<Sequence>> {
+        self.stepped_over
+            .as_mut()
+            .map(mem::take)
+            .unwrap_or_default()
+    }
+
     pub(crate) fn skipped(&self) -> u64 {
         self.memory.row(self.row).record.skipped()
     }
@@ -135,6 +169,10 @@ impl<T> Probe<T> {
                     }
                     Reading::Unpublished | Reading::Overtaken => return self.read,
                 }
+                // INVARIANT R2: nothing is claimed more than a lap above what it has not released.
+                if self.known - self.position > self.memory.capacity() {
+                    return self.stop_as_corrupt();
+                }
             }
             // INVARIANT R4: not past those that it comes after.
             let end = self.known.min(self.limit);
@@ -143,6 +181,13 @@ impl<T> Probe<T> {
             }
             self.pass(end.min(self.target));
         }
+    }
+
+    #[cold]
+    fn stop_as_corrupt(&mut self) -> Sequence {
+        self.is_corrupt = true;
+        self.known = self.read;
+        self.read
     }
 
     /// It is done with everything below `to`. That is released, unless it holds something before it.
@@ -209,7 +254,11 @@ impl<T> Probe<T> {
                     self.boundary = hi;
                     to = to.max(hi);
                 }
-                Reading::Unpublished | Reading::Overtaken => unreachable!("read, and not released"),
+                Reading::Unpublished | Reading::Overtaken => {
+                    self.is_corrupt = true; // It has been read, and not released.
+                    self.boundary = self.boundary.max(to);
+                    break;
+                }
             }
         }
         to
@@ -217,10 +266,23 @@ impl<T> Probe<T> {
 
     #[cold]
     fn step_over(&mut self, hi: Sequence) {
-        debug_assert!(hi <= self.limit, "skip to {hi}, limit {}", self.limit);
+        if hi > self.limit || hi - self.position > self.memory.capacity() {
+            // Those that it comes after have stepped over it as a whole, and R2 as in `look`.
+            self.stop_as_corrupt();
+            self.limit = 0;
+            return;
+        }
         let row = self.memory.row(self.row);
         let from = self.read.max(self.target);
         row.record.add_skipped(hi.saturating_sub(from)); // What lies below was never for it.
+        if let Some(ranges) = &mut self.stepped_over
+            && from < hi
+        {
+            match ranges.last_mut() {
+                Some(last) if last.end == from => last.end = hi,
+                _ => ranges.push(from..hi),
+            }
+        }
         self.known = hi;
         self.pass(hi);
     }
@@ -304,10 +366,9 @@ impl<T> Probe<T> {
     #[inline]
     fn reading(&self, boundary: Sequence) -> Reading {
         let reading = self.memory.reading(boundary);
-        debug_assert_ne!(
-            reading,
-            Reading::Overtaken,
-            "at {boundary}, which this consumer gates"
+        debug_assert!(
+            reading != Reading::Overtaken || self.lease.is_some(),
+            "overtaken at {boundary}, which this consumer gates"
         );
         reading
     }
@@ -317,6 +378,7 @@ impl<T> Probe<T> {
         let mut lowest = Sequence::MAX;
         self.held_up_by = None;
         let mut rows = self.before;
+        let mut left = Rows::default();
         while let Some(row) = rows.pop() {
             match self.memory.row(row).hot.position.observe() {
                 Some(position) if position < lowest => {
@@ -327,9 +389,11 @@ impl<T> Probe<T> {
                 None => {
                     // INVARIANT R4: one that left is replaced by all that it came after and that were
                     // there when this one joined: rows of others may be used again. This ends,
-                    // because what those came after is never the one that left.
-                    let closure = |row: usize| self.memory.row(row).record.closure();
-                    let inherited = closure(row).intersection(closure(self.row));
+                    // because nobody is looked at again that has left.
+                    left.insert(row);
+                    let region = self.memory.region();
+                    let inherited = region.closure(row).intersection(region.closure(self.row));
+                    let inherited = inherited.without(left);
                     self.before.remove(row);
                     self.before = self.before.union(inherited);
                     rows = rows.union(inherited);
@@ -365,9 +429,12 @@ impl<T> Probe<T> {
 
 impl<T> Drop for Probe<T> {
     fn drop(&mut self) {
-        let roster = Roster::lock(self.memory.region());
+        let Ok(roster) = Roster::lock(self.memory.region()) else {
+            return; // It is the parent's; or without its lease it is dead to the others.
+        };
         let (kind, name) = roster.member(self.row);
         roster.leave_consumer(self.row, self.boundary);
+        self.lease = None;
         roster.tell(&Presence::Left { kind, name });
     }
 }

@@ -32,10 +32,11 @@ use crate::region::Memory;
 use crate::ring::{Producers, Ring};
 use crate::roster::{Presence, ProducerError, Roster};
 use crate::sequence::Sequence;
+use crate::shared::SharedMemory;
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
-use crate::wait::Wait;
+use crate::wait::Waiter;
 
 /// Proves that members are dead.
 ///
@@ -150,74 +151,15 @@ impl<T> Ring<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recover(&self, liveness: &impl Liveness) -> Recovered {
+        let memory = self.memory();
         let mut recovered = Recovered::default();
-        let memory = self.memory();
-        let region = memory.region();
-        loop {
-            let freed = recovered.freed.len();
-            recovered.held.clear();
-            self.free_the_dead(liveness, &mut recovered);
-            // One that was held for another that is gone now is not held any more.
-            if recovered.held.is_empty() || recovered.freed.len() == freed {
-                break;
-            }
+        if let Some(roster) = Roster::try_lock(memory.region()) {
+            let mut told = Vec::new();
+            recovered = free_the_dead(memory, &roster, liveness, &mut told);
+            roster.tell_all(&told);
         }
-        // Read first: if a poison has stopped them, it shows.
-        let stopped = region.header.claimed.observe().is_stopped();
-        let signal = region.header.status.signal();
-        if !signal.is_quiet() {
-            // Who said so may have died before it stopped the producers.
-            region.header.claimed.stop();
-        }
-        if region.producers == Producers::Many {
-            if stopped && signal.poisoned().is_none() {
-                // Who closed it may have died before it said so.
-                region.header.status.close();
-            }
-            recovered.abandoned = abandon_claims(memory, liveness);
-        }
-        region.wake_all();
+        finish_what_the_dead_began(memory, liveness, &mut recovered);
         recovered
-    }
-
-    /// Frees the rows of the dead, but for those whose gate is held.
-    fn free_the_dead(&self, liveness: &impl Liveness, recovered: &mut Recovered) {
-        let memory = self.memory();
-        let region = memory.region();
-        for row in 0..region.rows.len() {
-            let roster = Roster::lock(region);
-            let usage = region.rows[row].record.usage();
-            if usage == Use::Free {
-                continue;
-            }
-            let Some(_proof) = liveness.prove_dead(row) else {
-                continue;
-            };
-            // One that was leaving when it died has no gate to hold.
-            let gates = region.rows[row].hot.position.observe().is_some();
-            if usage.is_consumer() && gates && roster.holds_when_dead(row) {
-                recovered.held.push(row);
-                continue;
-            }
-            if usage == Use::Producer && region.producers == Producers::One {
-                // Its row is what a successor takes; but what it was asked to do is done here.
-                if region.header.status.signal().asks_to_close() {
-                    take_over(memory);
-                    region.header.status.close();
-                    region.wake_all();
-                }
-                continue;
-            }
-            let (kind, name) = roster.member(row);
-            if usage == Use::Producer {
-                roster.free_producer(row);
-            } else {
-                reach(Step::Evict);
-                roster.leave_consumer(row, region.rows[row].record.end());
-            }
-            recovered.freed.push(row);
-            roster.tell(&Presence::Left { kind, name });
-        }
     }
 
     /// The successor of the only producer of a ring, which has died.
@@ -249,7 +191,7 @@ impl<T> Ring<T> {
     /// ```
     pub fn succeed_producer(&self, liveness: &impl Liveness) -> Result<Producer<T>, ProducerError> {
         let memory = self.memory();
-        let roster = Roster::lock(memory.region());
+        let roster = Roster::lock(memory.region())?;
         let Some(row) = roster.only_producer() else {
             drop(roster);
             return self.producer();
@@ -257,7 +199,8 @@ impl<T> Ring<T> {
         let Some(_proof) = liveness.prove_dead(row) else {
             return Err(ProducerError::Taken);
         };
-        if memory.region().header.status.signal().is_closed() {
+        let lease = roster.take_from_the_dead(row)?;
+        if memory.region().header().status.signal().is_closed() {
             return Err(ProducerError::Closed);
         }
         let next = take_over(memory);
@@ -265,15 +208,170 @@ impl<T> Ring<T> {
             kind: MemberKind::Producer,
             name: String::new(),
         });
-        let claimer = Claimer::new(memory.clone(), row, Wait::default());
+        let claimer = Claimer::new(memory.clone(), row, lease);
         Ok(Producer::new(claimer.starting_at(next)))
     }
+}
+
+/// Frees the rows of the dead, but for those whose gate is held; says whom to tell of what.
+pub(crate) fn free_the_dead<T>(
+    memory: &Memory<T>,
+    roster: &Roster<'_, T>,
+    liveness: &impl Liveness,
+    told: &mut Vec<Presence>,
+) -> Recovered {
+    let mut recovered = Recovered::default();
+    loop {
+        let freed = recovered.freed.len();
+        recovered.held.clear();
+        for row in 0..memory.region().rows().len() {
+            free_if_dead(memory, roster, liveness, row, &mut recovered, told);
+        }
+        // One that was held for another that is gone now is not held any more.
+        if recovered.held.is_empty() || recovered.freed.len() == freed {
+            break;
+        }
+    }
+    if roster.only_producer().is_none() {
+        close_if_asked(memory);
+    }
+    recovered
+}
+
+fn free_if_dead<T>(
+    memory: &Memory<T>,
+    roster: &Roster<'_, T>,
+    liveness: &impl Liveness,
+    row: usize,
+    recovered: &mut Recovered,
+    told: &mut Vec<Presence>,
+) {
+    let region = memory.region();
+    let usage = region.rows()[row].record.usage();
+    if usage == Use::Free {
+        return;
+    }
+    let Some(_proof) = liveness.prove_dead(row) else {
+        return;
+    };
+    // One that was leaving when it died has no gate to hold.
+    let gates = region.rows()[row].hot.position.observe().is_some();
+    if usage.is_consumer() && gates && roster.holds_when_dead(row) {
+        recovered.held.push(row);
+        return;
+    }
+    if usage == Use::Producer && region.producers == Producers::One {
+        // Its row is what a successor takes; but what it was asked to do is done here.
+        close_if_asked(memory);
+        return;
+    }
+    let (kind, name) = roster.member(row);
+    if usage == Use::Producer {
+        roster.free_producer(row);
+    } else {
+        reach(Step::Evict);
+        roster.leave_consumer(row, region.rows()[row].record.end());
+    }
+    recovered.freed.push(row);
+    told.push(Presence::Left { kind, name });
+}
+
+/// Closes a ring of one producer, which is dead or has gone, if somebody has asked for it.
+fn close_if_asked<T>(memory: &Memory<T>) {
+    let region = memory.region();
+    let signal = region.header().status.signal();
+    if region.producers == Producers::One && signal.asks_to_close() && !signal.is_closed() {
+        take_over(memory);
+        region.header().status.close();
+        region.wake_all();
+    }
+}
+
+/// Finishes what takes no lock: a close or a poison half said, claims half made.
+fn finish_what_the_dead_began<T>(
+    memory: &Memory<T>,
+    liveness: &impl Liveness,
+    recovered: &mut Recovered,
+) {
+    let region = memory.region();
+    // Read first: if a poison has stopped them, it shows.
+    let stopped = region.header().claimed.observe().is_stopped();
+    let signal = region.header().status.signal();
+    if !signal.is_quiet() {
+        // Who said so may have died before it stopped the producers.
+        region.header().claimed.stop();
+    }
+    if region.producers == Producers::Many {
+        if stopped && !signal.is_cut() {
+            // Who closed it may have died before it said so.
+            region.header().status.close();
+        }
+        recovered.abandoned = abandon_claims(memory, liveness);
+    }
+    region.wake_all();
+}
+
+/// Whose row has no lease is dead, in memory that processes share.
+///
+/// Leases are taken, and rows change hands, under the lock of the table: under that lock it stays so.
+pub(crate) struct Leases<'m>(pub(crate) &'m dyn SharedMemory);
+
+impl Liveness for Leases<'_> {
+    type Proof = ();
+
+    fn prove_dead(&self, row: usize) -> Option<()> {
+        (!self.0.is_leased(row)).then_some(())
+    }
+}
+
+/// For who has waited for long, in memory that processes share: looks whether anybody has died, and recovers.
+#[cold]
+pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
+    let region = memory.region();
+    let Some(shared) = region.shared_memory() else {
+        return;
+    };
+    let is_dead = |row: usize| region.rows()[row].record.is_used() && !shared.is_leased(row);
+    let mut recovered = Recovered::default();
+    if (0..region.rows().len()).any(is_dead)
+        && let Some(roster) = Roster::try_lock(region)
+    {
+        let mut told = Vec::new();
+        free_the_dead(memory, &roster, &Leases(shared), &mut told);
+        roster.tell_all(&told);
+    }
+    finish_what_the_dead_began(memory, &Leases(shared), &mut recovered);
+}
+
+/// The row of the dead consumer that holds somebody up, if it is there and he has waited for its successor for
+/// as long as it wanted.
+pub(crate) fn held_too_long<T>(
+    memory: &Memory<T>,
+    held_up_by: Option<usize>,
+    waiter: &mut Waiter,
+) -> Option<usize> {
+    let row = held_up_by?;
+    let is_dead = memory
+        .region()
+        .shared_memory()
+        .is_some_and(|shared| !shared.is_leased(row));
+    let long = memory.row(row).hot.hold_for()?;
+    (is_dead && waiter.has_waited_for_successor(row, long)).then_some(row)
+}
+
+/// Whether a producer lives.
+pub(crate) fn a_producer_lives<T>(memory: &Memory<T>) -> bool {
+    let region = memory.region();
+    let shared = region.shared_memory();
+    let lives = |row: usize| shared.is_none_or(|shared| shared.is_leased(row));
+    let mut rows = region.rows().iter().enumerate();
+    rows.any(|(row, entry)| entry.record.is_producer() && lives(row))
 }
 
 /// Brings `published` to where a dead producer had got, and returns that.
 ///
 /// It may have died between a stamp and `published`; consumers have read what the stamp covers.
-fn take_over<T>(memory: &Memory<T>) -> Sequence {
+pub(crate) fn take_over<T>(memory: &Memory<T>) -> Sequence {
     let published = &memory.header().published;
     let mut next = published.observe();
     while let Reading::Events(hi) = memory.reading(next) {
@@ -289,6 +387,9 @@ fn abandon_claims<T>(memory: &Memory<T>, liveness: &impl Liveness) -> u64 {
     let mut abandoned = 0;
     let claimed = memory.header().claimed.observe().sequence(); // A1
     let mut boundary = published_front(memory);
+    if claimed.saturating_sub(boundary) > memory.capacity() {
+        return 0; // Nobody claims more than a lap above what is published: it is corrupt.
+    }
     while boundary < claimed {
         match memory.reading(boundary) {
             Reading::Events(hi) | Reading::Skip(hi) => {
@@ -298,7 +399,7 @@ fn abandon_claims<T>(memory: &Memory<T>, liveness: &impl Liveness) -> u64 {
             Reading::Overtaken => return abandoned, // Others have gone on.
             Reading::Unpublished => {}
         }
-        let rows = &memory.region().rows;
+        let rows = memory.region().rows();
         let at_work = |row: usize| {
             rows[row].hot.intent.observe() == Some(boundary) && liveness.prove_dead(row).is_none()
         };

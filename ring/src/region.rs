@@ -14,14 +14,15 @@ use crate::member::Rows;
 use crate::ring::{BuildError, Producers, RingBuilder};
 use crate::roster::Watchers;
 use crate::sequence::Sequence;
+use crate::shared::SharedMemory;
 use crate::stamp::{Reading, Stamp};
-use crate::sync::{Arc, EventCell, Mutex, Observed};
+use crate::sync::{Arc, EventCell, Mutex, Observed, SharedByAll};
 
 /// A ring's memory and what was fixed when it was built.
 pub(crate) struct Region<T> {
-    pub(crate) header: Header,
-    pub(crate) rows: Box<[Row]>,
-    /// Serialises joins and leaves.
+    words: Words,
+    slots: SlotPtr<T>,
+    /// Serialises joins and leaves, in this process.
     pub(crate) joins: Mutex<Watchers>,
     /// Whether members may park, and have to be woken.
     pub(crate) parking: bool,
@@ -29,7 +30,13 @@ pub(crate) struct Region<T> {
     pub(crate) observable: bool,
     pub(crate) producers: Producers,
     pub(crate) required_consumers: usize,
-    slots: SlotArray<T>,
+    /// What keeps the memory: dropped last.
+    owner: Owner<T>,
+}
+
+enum Owner<T> {
+    Heap(#[expect(dead_code, reason = "it is kept for its drop")] Heap<T>),
+    Shared(SharedByAll<dyn SharedMemory>),
 }
 
 impl<T> Region<T> {
@@ -39,31 +46,91 @@ impl<T> Region<T> {
         builder: &RingBuilder,
         factory: impl FnMut() -> T,
     ) -> Result<Self, BuildError> {
+        let heap = Heap::new(builder, factory)?;
+        let parking = builder.parking.unwrap_or(false);
+        Ok(Self::of(
+            heap.words,
+            heap.slots.ptr,
+            builder,
+            parking,
+            Owner::Heap(heap),
+        ))
+    }
+
+    /// A region in memory that other processes share.
+    ///
+    /// # Safety
+    /// 1. `words` and `slots` point into `memory`, to what lies there as `builder` describes it.
+    pub(crate) unsafe fn shared(
+        words: Words,
+        slots: SlotPtr<T>,
+        builder: &RingBuilder,
+        memory: SharedByAll<dyn SharedMemory>,
+    ) -> Self {
+        let parking = builder.parking.unwrap_or(true);
+        Self::of(words, slots, builder, parking, Owner::Shared(memory))
+    }
+
+    fn of(
+        words: Words,
+        slots: SlotPtr<T>,
+        builder: &RingBuilder,
+        parking: bool,
+        owner: Owner<T>,
+    ) -> Self {
         debug_assert!(builder.capacity.is_power_of_two());
-        Ok(Self {
-            header: Header::new(),
-            rows: (0..builder.members).map(|_| Row::new()).collect(),
+        Self {
+            words,
+            slots,
             joins: Mutex::new(Watchers::default()),
-            parking: builder.parking,
+            parking,
             observable: builder.observable,
             producers: builder.producers,
             required_consumers: builder.required_consumers,
-            slots: SlotArray::new(builder.capacity, builder.layout, builder.producers, factory)?,
-        })
+            owner,
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: `owner` keeps it alive.
+        unsafe { self.words.header() }
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        // SAFETY: `owner` keeps them alive.
+        unsafe { self.words.rows() }
+    }
+
+    /// What the ring is surrounded by, if other processes share it.
+    pub(crate) fn shared_memory(&self) -> Option<&dyn SharedMemory> {
+        match &self.owner {
+            Owner::Heap(_) => None,
+            Owner::Shared(memory) => Some(&**memory),
+        }
     }
 
     /// The end of what is claimed; one producer tells nobody of it before it is published.
     pub(crate) fn front(&self) -> Sequence {
         match self.producers {
-            Producers::One => self.header.published.observe(),
-            Producers::Many => self.header.claimed.observe().sequence(),
+            Producers::One => self.header().published.observe(),
+            Producers::Many => self.header().claimed.observe().sequence(),
         }
+    }
+
+    /// Every consumer that the one in this row comes after, directly or through others.
+    pub(crate) fn closure(&self, row: usize) -> Rows {
+        self.rows()[row].record.closure(self.rows().len())
+    }
+
+    /// The rows of the consumers that change events.
+    pub(crate) fn mutable_rows(&self) -> Rows {
+        self.header().status.mutable_rows(self.rows().len())
     }
 
     /// The rows whose positions gate, or did a moment ago.
     pub(crate) fn gating_rows(&self) -> Rows {
         let mut gating = Rows::default();
-        for (row, entry) in self.rows.iter().enumerate() {
+        for (row, entry) in self.rows().iter().enumerate() {
             if entry.hot.position.observe().is_some() {
                 gating.insert(row);
             }
@@ -74,9 +141,9 @@ impl<T> Region<T> {
     /// How far the stages that change events have got: nobody reads from there on without their leave.
     pub(crate) fn mutable_stages_are_at(&self) -> Sequence {
         let mut lowest = Sequence::MAX;
-        let mut rows = self.header.status.mutable_rows();
+        let mut rows = self.mutable_rows();
         while let Some(row) = rows.pop() {
-            let position = self.rows[row].hot.position.observe();
+            let position = self.rows()[row].hot.position.observe();
             lowest = lowest.min(position.unwrap_or(Sequence::MAX));
         }
         lowest
@@ -84,49 +151,53 @@ impl<T> Region<T> {
 
     /// Many producers: the highest boundary that somebody is known to be at; what lies below is published.
     pub(crate) fn known_boundary(&self) -> Sequence {
-        let ends = self.rows.iter().map(|row| row.record.end());
-        ends.fold(self.header.floor.observe(), Sequence::max)
+        let ends = self.rows().iter().map(|row| row.record.end());
+        ends.fold(self.header().floor.observe(), Sequence::max)
     }
 
     /// Wakes who waits for publications, or for consumers to come or go.
     #[inline]
     pub(crate) fn wake(&self) {
         if self.parking {
-            self.header.waiters.wake();
+            self.header().waiters.wake();
         }
     }
 
     /// Wakes whom the consumer in this row held up, and who waits for it to come or go.
     pub(crate) fn wake_at(&self, row: usize) {
         if self.parking {
-            self.rows[row].hot.waiters.wake();
-            self.header.waiters.wake();
+            self.rows()[row].hot.waiters.wake();
+            self.header().waiters.wake();
         }
     }
 
     /// Wakes all who wait for anything.
     pub(crate) fn wake_all(&self) {
         self.wake();
-        (0..self.rows.len()).for_each(|row| self.wake_at(row));
+        (0..self.rows().len()).for_each(|row| self.wake_at(row));
     }
 }
 
-/// A handle's share of a region: keeps it alive, and knows where the slots are without asking it.
+/// A handle's share of a region: keeps it alive, and knows where everything lies without asking it.
 pub(crate) struct Memory<T> {
     region: Arc<Region<T>>,
+    words: Words,
     slots: SlotPtr<T>,
 }
 
 impl<T> Memory<T> {
     pub(crate) fn new(region: Region<T>) -> Self {
-        let region = Arc::new(region);
-        let slots = region.slots.ptr;
-        Self { region, slots }
+        Self {
+            words: region.words,
+            slots: region.slots,
+            region: Arc::new(region),
+        }
     }
 
     #[inline]
     pub(crate) fn header(&self) -> &Header {
-        &self.region.header
+        // SAFETY: `region` keeps it alive.
+        unsafe { self.words.header() }
     }
 
     pub(crate) fn region(&self) -> &Region<T> {
@@ -135,7 +206,9 @@ impl<T> Memory<T> {
 
     #[inline]
     pub(crate) fn row(&self, row: usize) -> &Row {
-        &self.region.rows[row]
+        // SAFETY: `region` keeps them alive.
+        let rows = unsafe { self.words.rows() };
+        &rows[row]
     }
 
     #[inline]
@@ -148,8 +221,8 @@ impl<T> Memory<T> {
     #[inline]
     pub(crate) fn stamp(&self, sequence: Sequence) -> Option<&Stamp> {
         let stamp = self.slots.stamps?.at(self.slots.index(sequence));
-        // SAFETY: the index is of one of the slots that `SlotArray::new` filled before there was a
-        // `Memory`, and `self.region` keeps them alive. Stamps are shared by `&` only.
+        // SAFETY: the index is of one of the slots, which were filled before there was a `Memory`, and
+        // `self.region` keeps them alive. Stamps are shared by `&` only.
         Some(unsafe { stamp.as_ref() })
     }
 
@@ -188,7 +261,7 @@ impl<T> Memory<T> {
     #[cfg(not(loom))] // A model's cells are more than their events.
     #[inline]
     pub(crate) fn runs(&self, lo: Sequence, hi: Sequence) -> Option<[(NonNull<T>, usize); 2]> {
-        debug_assert!(
+        assert!(
             hi - lo <= self.capacity(),
             "{lo} to {hi} is more than a lap"
         );
@@ -318,19 +391,70 @@ impl<T> Clone for Memory<T> {
     fn clone(&self) -> Self {
         Self {
             region: self.region.clone(),
+            words: self.words,
             slots: self.slots,
         }
     }
 }
 
+/// Where the words of a ring lie that are not in its slots.
+#[derive(Clone, Copy)]
+pub(crate) struct Words {
+    pub(crate) header: NonNull<Header>,
+    pub(crate) rows: NonNull<[Row]>,
+}
+
+impl Words {
+    /// # Safety
+    /// 1. The memory is alive for `'w`.
+    #[inline]
+    unsafe fn header<'w>(self) -> &'w Header {
+        // SAFETY: the caller's promise; everything in it is atomic, and it is shared by `&` only.
+        unsafe { self.header.as_ref() }
+    }
+
+    /// # Safety
+    /// 1. The memory is alive for `'w`.
+    #[inline]
+    unsafe fn rows<'w>(self) -> &'w [Row] {
+        // SAFETY: as in `header`.
+        unsafe { self.rows.as_ref() }
+    }
+}
+
+// SAFETY: pointers to atomics, which any thread may use.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
 /// Where the slots of a ring lie.
-struct SlotPtr<T> {
+pub(crate) struct SlotPtr<T> {
     stamps: Option<Strided<Stamp>>,
     events: Strided<EventCell<T>>,
     mask: u64,
 }
 
 impl<T> SlotPtr<T> {
+    /// The slots of `capacity` events that lie at `base` as `picture` says.
+    ///
+    /// # Safety
+    /// 1. There are `picture.size` bytes at `base`, in one piece.
+    pub(crate) unsafe fn at(base: NonNull<u8>, picture: &SlotPicture, capacity: usize) -> Self {
+        // SAFETY: the events start inside, as the picture says.
+        let events = unsafe { base.byte_add(picture.first_event) };
+        Self {
+            stamps: picture.stamp_stride.map(|stride| Strided {
+                base: base.cast(),
+                stride,
+            }),
+            events: Strided {
+                base: events.cast(),
+                stride: picture.event_stride,
+            },
+            mask: capacity as u64 - 1,
+        }
+    }
+
     #[inline]
     fn index(self, sequence: Sequence) -> usize {
         (sequence & self.mask) as usize
@@ -366,7 +490,7 @@ impl<X> Strided<X> {
     /// The place of the value of this index, which is that of a slot.
     #[inline]
     fn at(self, index: usize) -> NonNull<X> {
-        // SAFETY: `SlotArray::new` allocated as many as there are slots, in one piece.
+        // SAFETY: there are as many as there are slots, in one piece (`SlotPtr::at`).
         unsafe { self.base.byte_add(index * self.stride) }
     }
 }
@@ -378,6 +502,39 @@ impl<X> Clone for Strided<X> {
 }
 
 impl<X> Copy for Strided<X> {}
+
+/// A ring's memory on the heap.
+struct Heap<T> {
+    words: Words,
+    slots: SlotArray<T>,
+}
+
+impl<T> Heap<T> {
+    fn new(builder: &RingBuilder, factory: impl FnMut() -> T) -> Result<Self, BuildError> {
+        let slots = SlotArray::new(builder.capacity, builder.layout, builder.producers, factory)?;
+        let rows: Box<[Row]> = (0..builder.members).map(|_| Row::new()).collect();
+        let words = Words {
+            header: own(Box::new(Header::new())),
+            rows: own(rows),
+        };
+        Ok(Self { words, slots })
+    }
+}
+
+/// What is in the box, for who frees it; and who has no `Box` meanwhile, which would claim to be the only way to it.
+fn own<X: ?Sized>(boxed: Box<X>) -> NonNull<X> {
+    // SAFETY: a box is not null.
+    unsafe { NonNull::new_unchecked(Box::into_raw(boxed)) }
+}
+
+impl<T> Drop for Heap<T> {
+    fn drop(&mut self) {
+        // SAFETY: from a box, by `own`, and dropped once: this is the last that is known of the region.
+        drop(unsafe { Box::from_raw(self.words.header.as_ptr()) });
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.words.rows.as_ptr()) });
+    }
+}
 
 /// The slots of a ring on the heap.
 struct SlotArray<T> {
@@ -404,26 +561,16 @@ impl<T> SlotArray<T> {
             capacity,
             event_size: size_of::<T>(),
         };
-        let picture = SlotPicture::of::<T>(layout, producers, capacity).ok_or(too_large)?;
+        let event = alloc::Layout::new::<EventCell<T>>();
+        let picture = SlotPicture::of(event, layout, producers, capacity).ok_or(too_large)?;
         let layout =
             alloc::Layout::from_size_align(picture.size, picture.align).map_err(|_| too_large)?;
         // SAFETY: the picture's size is not zero.
         let memory = NonNull::new(unsafe { alloc::alloc(layout) }).ok_or(too_large)?;
-        // SAFETY: the events start inside the allocation, as the picture says.
-        let events = unsafe { memory.byte_add(picture.first_event) };
         let mut array = Self {
             memory,
-            ptr: SlotPtr {
-                stamps: picture.stamp_stride.map(|stride| Strided {
-                    base: memory.cast(),
-                    stride,
-                }),
-                events: Strided {
-                    base: events.cast(),
-                    stride: picture.event_stride,
-                },
-                mask: capacity as u64 - 1,
-            },
+            // SAFETY: allocated with the picture's size.
+            ptr: unsafe { SlotPtr::at(memory, &picture, capacity) },
             layout,
             filled: 0,
         };

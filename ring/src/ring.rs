@@ -9,12 +9,13 @@ use crate::layout::Layout;
 use crate::member::{MAX_MEMBERS, MemberKind};
 use crate::observer::{Observable, ObserveError, Observer};
 use crate::producer::{Producer, SharedProducer};
+use crate::recover::{Leases, free_the_dead, take_over};
 use crate::region::{Memory, Region};
-use crate::roster::{Presence, ProducerError, Roster};
+use crate::roster::{Presence, ProducerError, Roster, close_beside};
+use crate::shared::Unusable;
 use crate::snapshot::Snapshot;
 use crate::step::{Step, reach};
 use crate::sync::SharedByAll;
-use crate::wait::Wait;
 
 /// A ring of events, from which producers and consumers are made.
 ///
@@ -56,7 +57,7 @@ impl Ring<()> {
             required_consumers: 0,
             members: RingBuilder::DEFAULT_MEMBERS,
             layout: Layout::default(),
-            parking: false,
+            parking: None,
             observable: false,
         }
     }
@@ -162,7 +163,11 @@ impl<T> Ring<T> {
     /// ```
     pub fn close(&self) {
         let region = self.memory.region();
-        Roster::lock(region).close();
+        match Roster::lock(region) {
+            Ok(roster) => roster.close(),
+            Err(Unusable::Busy) => close_beside(region),
+            Err(_) => return,
+        }
         region.wake_all();
     }
 
@@ -218,17 +223,35 @@ impl<T> Ring<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn watch(&self, watcher: impl Fn(&Presence) + Send + Sync + 'static) {
-        Roster::lock(self.memory.region()).watch(SharedByAll::new(watcher));
+        if let Some(mut roster) = Roster::look(self.memory.region()) {
+            roster.watch(SharedByAll::new(watcher));
+        }
     }
 
     fn join_producer(&self, kind: Producers) -> Result<Claimer<T>, ProducerError> {
-        let roster = Roster::lock(self.memory.region());
-        let row = roster.join_producer(kind)?;
-        roster.tell(&Presence::Joined {
-            kind: MemberKind::Producer,
-            name: String::new(),
-        });
-        Ok(Claimer::new(self.memory.clone(), row, Wait::default()))
+        let memory = &self.memory;
+        let roster = Roster::lock(memory.region())?;
+        let mut told = Vec::new();
+        if let Some(shared) = memory.region().shared_memory() {
+            free_the_dead(memory, &roster, &Leases(shared), &mut told);
+        }
+        let joined = roster.join_producer(kind);
+        if joined.is_ok() {
+            told.push(Presence::Joined {
+                kind: MemberKind::Producer,
+                name: String::new(),
+            });
+        }
+        // In memory that processes share there may have been one before.
+        let goes_on = kind == Producers::One && memory.region().shared_memory().is_some();
+        let next = (goes_on && joined.is_ok()).then(|| take_over(memory));
+        roster.tell_all(&told);
+        let (row, lease) = joined?;
+        let claimer = Claimer::new(memory.clone(), row, lease);
+        Ok(match next {
+            Some(next) => claimer.starting_at(next),
+            None => claimer,
+        })
     }
 
     pub(crate) fn memory(&self) -> &Memory<T> {
@@ -262,8 +285,10 @@ pub(crate) fn poison<T>(memory: &Memory<T>, row: Option<usize>, reason: u32) {
     memory.header().claimed.stop();
     if first {
         memory.region().wake_all();
-        if let Some(poisoned) = status.signal().poisoned() {
-            Roster::lock(memory.region()).tell(&Presence::Poisoned(poisoned));
+        if let Some(poisoned) = status.signal().poisoned()
+            && let Some(roster) = Roster::look(memory.region())
+        {
+            roster.tell(&Presence::Poisoned(poisoned));
         }
     }
 }
@@ -304,15 +329,30 @@ pub enum Producers {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 #[must_use = "a ring is built by `build`"]
 pub struct RingBuilder {
-    pub(crate) capacity: usize,
-    pub(crate) producers: Producers,
-    pub(crate) required_consumers: usize,
-    pub(crate) members: usize,
-    pub(crate) layout: Layout,
-    pub(crate) parking: bool,
-    pub(crate) observable: bool,
+    /// The number of slots.
+    pub capacity: usize,
+    /// One producer or many.
+    pub producers: Producers,
+    /// How many consumers have to be there before a producer claims anything.
+    pub required_consumers: usize,
+    /// How many producers and consumers it can have at a time.
+    pub members: usize,
+    /// How stamps and events lie in memory.
+    pub layout: Layout,
+    /// Whether members may park; if it is not said, only in memory that processes share.
+    pub parking: Option<bool>,
+    /// Whether a ring of one producer can be observed.
+    pub observable: bool,
+}
+
+impl From<usize> for RingBuilder {
+    /// As [`Ring::builder`].
+    fn from(capacity: usize) -> Self {
+        Ring::builder(capacity)
+    }
 }
 
 impl RingBuilder {
@@ -378,7 +418,23 @@ impl RingBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn parking(mut self) -> Self {
-        self.parking = true;
+        self.parking = Some(true);
+        self
+    }
+
+    /// Lets no member wait by parking, which is what it is by default on the heap, but not in memory that processes
+    /// share: who publishes there often and parks nowhere saves the look at who sleeps.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{JoinError, Ring, Wait};
+    /// let ring = Ring::builder(8).no_parking().build(u64::default)?;
+    /// let error = ring.consumer("book").wait(Wait::Park).join().unwrap_err();
+    /// assert!(matches!(error, JoinError::NoParking { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn no_parking(mut self) -> Self {
+        self.parking = Some(false);
         self
     }
 
@@ -427,7 +483,13 @@ impl RingBuilder {
     /// assert_eq!(error, BuildError::Capacity { capacity: 1000 });
     /// ```
     pub fn build<T: Send + Sync>(self, factory: impl FnMut() -> T) -> Result<Ring<T>, BuildError> {
-        let Self {
+        self.check()?;
+        let region = Region::heap(&self, factory)?;
+        Ok(Ring::of(Memory::new(region)))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let &Self {
             capacity,
             members,
             required_consumers,
@@ -445,8 +507,7 @@ impl RingBuilder {
                 members,
             });
         }
-        let region = Region::heap(&self, factory)?;
-        Ok(Ring::of(Memory::new(region)))
+        Ok(())
     }
 }
 

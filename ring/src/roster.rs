@@ -34,13 +34,24 @@ use crate::recover::OnDeath;
 use crate::region::Region;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
+use crate::shared::{Lease, SharedMemory, Unusable};
 use crate::step::{Step, reach};
 use crate::sync::{MutexGuard, Ordering, PoisonError, SharedByAll, fence};
 
 /// The member table, locked.
 pub(crate) struct Roster<'r, T> {
     region: &'r Region<T>,
+    /// Against other processes; unlocked before the next.
+    _table: Option<TableLock<'r>>,
     watchers: MutexGuard<'r, Watchers>,
+}
+
+struct TableLock<'r>(&'r dyn SharedMemory);
+
+impl Drop for TableLock<'_> {
+    fn drop(&mut self) {
+        self.0.unlock_table();
+    }
 }
 
 /// How a consumer wants to join.
@@ -60,6 +71,8 @@ pub(crate) struct Entry {
     pub(crate) before: Rows,
     /// Its position.
     pub(crate) start: Sequence,
+    /// Of its row, if other processes share the ring.
+    pub(crate) lease: Option<Lease>,
     /// A boundary: everything from the start to here is published.
     pub(crate) known: Sequence,
     /// It is not to be given events below this one.
@@ -102,44 +115,108 @@ pub enum Start {
 }
 
 impl<'r, T> Roster<'r, T> {
-    pub(crate) fn lock(region: &'r Region<T>) -> Self {
-        // Nothing under this lock can panic half way, so a poisoned one is as good as another.
-        let watchers = region.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { region, watchers }
+    /// For who changes the table.
+    pub(crate) fn lock(region: &'r Region<T>) -> Result<Self, Unusable> {
+        let mut roster = Self::look(region).ok_or(Unusable::Inherited)?;
+        if let Some(shared) = region.shared_memory() {
+            if !shared.lock_table(true) {
+                return Err(Unusable::Busy);
+            }
+            roster._table = Some(TableLock(shared));
+        }
+        Ok(roster)
     }
 
-    pub(crate) fn join_producer(&self, kind: Producers) -> Result<usize, ProducerError> {
+    /// The same, if it takes no waiting for other processes.
+    pub(crate) fn try_lock(region: &'r Region<T>) -> Option<Self> {
+        let Some(shared) = region.shared_memory() else {
+            return Self::look(region);
+        };
+        if region.header().status.signal().is_inherited() {
+            return None;
+        }
+        let watchers = region.joins.try_lock().ok()?;
+        shared.lock_table(false).then(|| Self {
+            region,
+            _table: Some(TableLock(shared)),
+            watchers,
+        })
+    }
+
+    /// For who changes nothing: other processes may do so meanwhile. None if the ring is the parent's of this
+    /// process, where somebody may have had the lock.
+    pub(crate) fn look(region: &'r Region<T>) -> Option<Self> {
+        if region.header().status.signal().is_inherited() {
+            return None;
+        }
+        // Nothing under this lock can panic half way, so a poisoned one is as good as another.
+        let watchers = region.joins.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self {
+            region,
+            _table: None,
+            watchers,
+        })
+    }
+
+    pub(crate) fn join_producer(
+        &self,
+        kind: Producers,
+    ) -> Result<(usize, Option<Lease>), ProducerError> {
         let region = self.region;
         if region.producers != kind {
             return Err(ProducerError::WrongKind {
                 built_for: region.producers,
             });
         }
-        let signal = region.header.status.signal();
+        let signal = region.header().status.signal();
         if signal.is_closed() || signal.asks_to_close() {
             return Err(ProducerError::Closed);
         }
         if let Some(cause) = signal.poisoned() {
             return Err(ProducerError::Poisoned(cause));
         }
-        if kind == Producers::One && self.count(Use::Producer) > 0 {
-            return Err(ProducerError::Taken);
-        }
-        let members = region.rows.len();
-        let row = self.vacant().ok_or(ProducerError::TableFull { members })?;
-        let entry = &region.rows[row];
-        entry.hot.intent.withdraw();
-        entry.record.enter(Use::Producer, "", Rows::default());
-        Ok(row)
+        let (row, lease) = match self.only_producer() {
+            Some(_) if region.shared_memory().is_none() => return Err(ProducerError::Taken),
+            Some(row) => (row, self.take_from_the_dead(row)?),
+            None => self.take_vacant()?,
+        };
+        self.enter(row, Use::Producer, "", Rows::default());
+        Ok((row, lease))
     }
 
-    /// Frees a producer's row. The last one closes the ring.
+    /// Takes the row of a dead member, with its lease if other processes share the ring; if not, whoever calls
+    /// has a proof.
+    pub(crate) fn take_from_the_dead(&self, row: usize) -> Result<Option<Lease>, NoRow> {
+        let Some(shared) = self.region.shared_memory() else {
+            return Ok(None);
+        };
+        let lease = shared.lease(row).map_err(NoRow::Refused)?;
+        Ok(Some(lease.ok_or(NoRow::Alive)?))
+    }
+
+    /// Begins to use a row.
+    fn enter(&self, row: usize, usage: Use, name: &str, closure: Rows) {
+        let Row { hot, record } = &self.region.rows()[row];
+        // INVARIANT R8: before anything else, or the claim of a dead one before it would look like one that is
+        // being worked on.
+        hot.intent.withdraw();
+        if let Some(shared) = self.region.shared_memory() {
+            hot.set_process(shared.process());
+        }
+        record.enter(usage, name, closure);
+    }
+
+    /// Frees a producer's row. The last one on the heap closes the ring; where processes share it another may
+    /// come, and only who was asked to closes it.
     pub(crate) fn leave_producer(&self, row: usize) {
-        let entry = &self.region.rows[row];
-        entry.hot.intent.withdraw();
-        entry.record.set_usage(Use::Free);
-        if self.count(Use::Producer) == 0 {
-            self.close_for_good();
+        self.free_producer(row);
+        reach(Step::Leave);
+        let closes = self.region.shared_memory().is_none() || {
+            let signal = self.region.header().status.signal();
+            signal.asks_to_close() && !signal.is_closed()
+        };
+        if closes && self.count(Use::Producer) == 0 {
+            close_for_good(self.region);
         }
     }
 
@@ -148,17 +225,14 @@ impl<'r, T> Roster<'r, T> {
         let region = self.region;
         let (before, closure) = self.check(request)?;
         let name = || request.name.to_owned();
-        let row = self.vacant().ok_or_else(|| JoinError::TableFull {
-            name: name(),
-            members: region.rows.len(),
-        })?;
-        let entry = &region.rows[row];
-        entry.record.enter(Use::Joining, request.name, closure);
+        let (row, lease) = (self.take_vacant()).map_err(|cause| cause.of_consumer(name()))?;
+        let entry = &region.rows()[row];
+        self.enter(row, Use::Joining, request.name, closure);
         entry.record.set_on_death(request.on_death);
         if request.mutable {
-            let mut changing = region.header.status.mutable_rows();
+            let mut changing = region.mutable_rows();
             changing.insert(row);
-            region.header.status.set_mutable_rows(changing);
+            region.header().status.set_mutable_rows(changing);
         }
 
         // INVARIANT R1: no position that is copied, nor the floor, is above the published front.
@@ -167,7 +241,7 @@ impl<'r, T> Roster<'r, T> {
         entry.record.set_end(first);
         entry.hot.position.enter(first);
         reach(Step::Enter);
-        region.header.status.count_join();
+        region.header().status.count_join();
         reach(Step::Count);
         // ORDER(join): J3.
         fence(Ordering::SeqCst);
@@ -185,6 +259,13 @@ impl<'r, T> Roster<'r, T> {
                 name: name(),
                 asked,
                 oldest,
+            });
+        }
+        if start > region.front() {
+            self.leave_consumer(row, first); // By R1 that cannot be.
+            return Err(JoinError::Unusable {
+                name: name(),
+                cause: Unusable::Corrupt,
             });
         }
         entry.record.set_end(start);
@@ -206,9 +287,10 @@ impl<'r, T> Roster<'r, T> {
             row,
             before,
             start,
+            lease,
             known: match region.producers {
                 // By the cursor, which may lie behind a consumer that came by a stamp.
-                Producers::One => start.max(region.header.published.observe()),
+                Producers::One => start.max(region.header().published.observe()),
                 Producers::Many => start,
             },
             target,
@@ -235,10 +317,10 @@ impl<'r, T> Roster<'r, T> {
                 });
             };
             before.insert(row);
-            closure = closure.union(region.rows[row].record.closure());
+            closure = closure.union(region.closure(row));
         }
         closure = closure.union(before);
-        for (row, entry) in region.rows.iter().enumerate() {
+        for (row, entry) in region.rows().iter().enumerate() {
             let usage = entry.record.usage();
             if !usage.is_consumer() {
                 closure.remove(row); // Those before one that has left are in the closure themselves.
@@ -256,14 +338,14 @@ impl<'r, T> Roster<'r, T> {
         }
         // INVARIANT R4: a position stands for all that its consumer comes after, unless it joined above one
         // of them and is still there. Who comes after it then waits for that one as well.
-        let position = |row: usize| region.rows[row].hot.position.observe();
+        let position = |row: usize| region.rows()[row].hot.position.observe();
         let highest = before.iter().filter_map(position).max();
         for row in closure.iter() {
             if position(row) < highest {
                 before.insert(row);
             }
         }
-        let signal = region.header.status.signal();
+        let signal = region.header().status.signal();
         if signal.is_closed() {
             return Err(JoinError::Closed { name: name() });
         }
@@ -286,8 +368,8 @@ impl<'r, T> Roster<'r, T> {
             Start::Oldest | Start::At(_) => starts.min(),
         }
         .unwrap_or_else(|| match region.producers {
-            Producers::One => region.header.published.observe(),
-            Producers::Many => region.header.floor.observe(),
+            Producers::One => region.header().published.observe(),
+            Producers::Many => region.header().floor.observe(),
         })
     }
 
@@ -297,7 +379,7 @@ impl<'r, T> Roster<'r, T> {
         let position = row.hot.position.observe()?;
         let can_be_read_from = match self.region.producers {
             // The cursor tells what is published from there on.
-            Producers::One => position <= self.region.header.published.observe(),
+            Producers::One => position <= self.region.header().published.observe(),
             Producers::Many => false,
         };
         Some(if can_be_read_from {
@@ -314,24 +396,24 @@ impl<'r, T> Roster<'r, T> {
         if region.producers == Producers::Many {
             // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
             // this one has allowed.
-            region.header.floor.raise(end);
+            region.header().floor.raise(end);
             reach(Step::Floor);
         }
-        region.rows[row].hot.position.leave();
+        region.rows()[row].hot.position.leave();
         reach(Step::Leave);
-        region.rows[row].record.set_usage(Use::Free);
-        let mut changing = region.header.status.mutable_rows();
+        region.rows()[row].record.set_usage(Use::Free);
+        let mut changing = region.mutable_rows();
         if changing.contains(row) {
             changing.remove(row);
-            region.header.status.set_mutable_rows(changing);
+            region.header().status.set_mutable_rows(changing);
         }
         region.wake_at(row);
     }
 
     /// Frees the row of a dead producer. What it had claimed shows by what the living do not.
     pub(crate) fn free_producer(&self, row: usize) {
-        self.region.rows[row].hot.intent.withdraw();
-        self.region.rows[row].record.set_usage(Use::Free);
+        self.region.rows()[row].hot.intent.withdraw();
+        self.region.rows()[row].record.set_usage(Use::Free);
     }
 
     /// The row of the producer, if the ring is for one and has it.
@@ -339,30 +421,34 @@ impl<'r, T> Roster<'r, T> {
         if self.region.producers == Producers::Many {
             return None;
         }
-        let mut rows = self.region.rows.iter();
+        let mut rows = self.region.rows().iter();
         rows.position(|row| row.record.usage() == Use::Producer)
     }
 
     /// The row of the consumer of this name, if it is of this kind.
     pub(crate) fn row_of(&self, name: &str, mutable: bool) -> Option<usize> {
         let row = self.consumer_named(name)?;
-        let usage = self.region.rows[row].record.usage();
+        let usage = self.region.rows()[row].record.usage();
         (mutable == (usage == Use::MutableConsumer)).then_some(row)
     }
 
     /// How the dead consumer in this row stands, for who goes on in its place; nothing if it was leaving.
-    pub(crate) fn entry_of(&self, row: usize) -> Option<Entry> {
-        let Row { hot, record } = &self.region.rows[row];
+    pub(crate) fn entry_of(&self, row: usize, lease: Option<Lease>) -> Option<Entry> {
+        let Row { hot, record } = &self.region.rows()[row];
+        if let Some(shared) = self.region.shared_memory() {
+            hot.set_process(shared.process());
+        }
         let start = hot.position.observe()?;
         let end = record.end().max(start);
         Some(Entry {
             row,
             // More than it came after by name, and the same in effect.
-            before: record.closure(),
+            before: self.region.closure(row),
             start,
+            lease,
             known: match self.region.producers {
                 // It may have joined inside a batch, and then its end is none.
-                Producers::One => end.max(self.region.header.published.observe()),
+                Producers::One => end.max(self.region.header().published.observe()),
                 Producers::Many => end,
             },
             target: 0,
@@ -370,55 +456,42 @@ impl<'r, T> Roster<'r, T> {
     }
 
     pub(crate) fn set_on_death(&self, row: usize, on_death: Option<OnDeath>) {
-        self.region.rows[row].record.set_on_death(on_death);
+        self.region.rows()[row].record.set_on_death(on_death);
     }
 
     /// Whether the gate of this consumer stays if it dies: if it says nothing else, when it changes events
     /// or others come after it.
     pub(crate) fn holds_when_dead(&self, row: usize) -> bool {
-        let rows = &self.region.rows;
-        let record = &rows[row].record;
-        let others = rows.iter().filter(|row| row.record.usage().is_consumer());
+        let record = &self.region.rows()[row].record;
         match record.on_death() {
             Some(on_death) => on_death == OnDeath::Hold,
             None => {
                 record.usage() == Use::MutableConsumer
-                    || others
-                        .map(|other| other.record.closure())
-                        .any(|rows| rows.contains(row))
+                    || self
+                        .consumer_rows()
+                        .any(|other| self.region.closure(other).contains(row))
             }
         }
     }
 
     /// Closes the ring, or asks its only producer to: nobody else knows when that has published its last.
     pub(crate) fn close(&self) {
-        if self.region.producers == Producers::One && self.count(Use::Producer) > 0 {
-            let header = &self.region.header;
-            header.status.ask_to_close();
-            reach(Step::Stop);
-            header.claimed.stop();
+        if self.only_producer().is_some() {
+            ask_to_close(self.region);
         } else {
-            self.close_for_good();
+            close_for_good(self.region);
         }
-    }
-
-    fn close_for_good(&self) {
-        let header = &self.region.header;
-        // INVARIANT R7: from here on no claim succeeds, so the end of what is claimed is final.
-        header.claimed.stop();
-        // INVARIANT R7: one producer is gone or has none to come; many have no more claims.
-        header.status.close();
     }
 
     /// The members in the order of their rows: row, kind and name.
     pub(crate) fn members(&self) -> impl Iterator<Item = (usize, MemberKind, String)> {
-        let rows = self.region.rows.iter().enumerate();
+        let rows = self.region.rows().iter().enumerate();
         rows.filter_map(|(index, row)| Some((index, kind_of(row)?, row.record.name())))
     }
 
     /// The kind and name of the member in this row.
     pub(crate) fn member(&self, row: usize) -> (MemberKind, String) {
-        let row = &self.region.rows[row];
+        let row = &self.region.rows()[row];
         let kind = kind_of(row).unwrap_or(MemberKind::Consumer); // Somebody who is joining.
         (kind, row.record.name())
     }
@@ -429,46 +502,151 @@ impl<'r, T> Roster<'r, T> {
 
     /// Unlocks the table, and then tells all who watch: they may look at the ring.
     pub(crate) fn tell(self, presence: &Presence) {
+        self.tell_all(std::slice::from_ref(presence));
+    }
+
+    /// As [`Roster::tell`], of several.
+    pub(crate) fn tell_all(self, presences: &[Presence]) {
         let watchers = self.watchers.0.clone();
         drop(self);
-        for watcher in watchers {
-            // A member that joins or leaves has nothing to do with a watcher that fails.
-            let _ = catch_unwind(AssertUnwindSafe(|| watcher(presence)));
+        for presence in presences {
+            for watcher in &watchers {
+                // A member that joins or leaves has nothing to do with a watcher that fails.
+                let _ = catch_unwind(AssertUnwindSafe(|| watcher(presence)));
+            }
         }
     }
 
     fn count(&self, usage: Use) -> usize {
-        let rows = self.region.rows.iter();
+        let rows = self.region.rows().iter();
         rows.filter(|row| row.record.usage() == usage).count()
     }
 
     /// Those that have joined.
     fn consumers(&self) -> impl Iterator<Item = &Row> {
-        let rows = self.region.rows.iter();
-        rows.filter(|row| row.record.usage().is_consumer())
+        self.consumer_rows().map(|row| &self.region.rows()[row])
+    }
+
+    fn consumer_rows(&self) -> impl Iterator<Item = usize> {
+        let rows = self.region.rows();
+        (0..rows.len()).filter(|&row| rows[row].record.usage().is_consumer())
     }
 
     fn consumer_named(&self, name: &str) -> Option<usize> {
-        (self.region.rows.iter())
-            .position(|row| row.record.usage().is_consumer() && row.record.name() == name)
+        (self.consumer_rows()).find(|&row| self.region.rows()[row].record.name() == name)
     }
 
-    /// A row that may be taken: free, and in the closure of no living consumer, which would take
-    /// the newcomer for the one that has left.
-    fn vacant(&self) -> Option<usize> {
-        let rows = &self.region.rows;
-        let mut held = Rows::default();
-        for row in rows.iter().filter(|row| row.record.usage().is_consumer()) {
-            held = held.union(row.record.closure());
+    /// Takes a row, with its lease if other processes share the ring: a row that is free, and in the closure
+    /// of no living consumer, which would take the newcomer for the one that has left.
+    fn take_vacant(&self) -> Result<(usize, Option<Lease>), NoRow> {
+        let rows = self.region.rows();
+        let held = (self.consumer_rows()).fold(Rows::default(), |held, row| {
+            held.union(self.region.closure(row))
+        });
+        let mut vacant = (0..rows.len())
+            .filter(|&row| rows[row].record.usage() == Use::Free && !held.contains(row));
+        let Some(shared) = self.region.shared_memory() else {
+            let row = vacant.next().ok_or_else(|| self.full())?;
+            return Ok((row, None));
+        };
+        for row in vacant {
+            // One whose member has left, and not yet given back its lease, is not to be had.
+            if let Some(lease) = shared.lease(row).map_err(NoRow::Refused)? {
+                return Ok((row, Some(lease)));
+            }
         }
-        (0..rows.len()).find(|&row| rows[row].record.usage() == Use::Free && !held.contains(row))
+        Err(self.full())
+    }
+
+    /// Nobody can join: says who has the rows.
+    fn full(&self) -> NoRow {
+        let of = |(row, kind, name): (usize, MemberKind, String)| {
+            let process = self.region.rows()[row].hot.process();
+            let process = process.map_or(String::new(), |process| format!(" of process {process}"));
+            match kind {
+                MemberKind::Producer => format!("a producer{process}"),
+                _ => format!("{name:?}{process}"),
+            }
+        };
+        NoRow::Full {
+            members: self.region.rows().len(),
+            held_by: self.members().map(of).collect(),
+        }
+    }
+}
+
+/// Closes the ring: it has no producer, or many.
+pub(crate) fn close_for_good<T>(region: &Region<T>) {
+    let header = region.header();
+    // INVARIANT R7: from here on no claim succeeds, so the end of what is claimed is final.
+    header.claimed.stop();
+    // INVARIANT R7: one producer is gone or has none to come; many have no more claims.
+    header.status.close();
+}
+
+/// Asks the only producer to close the ring.
+fn ask_to_close<T>(region: &Region<T>) {
+    let header = region.header();
+    header.status.ask_to_close();
+    reach(Step::Stop);
+    header.claimed.stop();
+}
+
+/// Closes the ring without the lock of its table; or where only that tells whether there is a producer, asks
+/// whoever is to close it or to recover.
+pub(crate) fn close_beside<T>(region: &Region<T>) {
+    match region.producers {
+        Producers::One => ask_to_close(region),
+        Producers::Many => close_for_good(region),
+    }
+}
+
+/// Why a member gets no row.
+pub(crate) enum NoRow {
+    Full {
+        members: usize,
+        held_by: Vec<String>,
+    },
+    /// Its member lives.
+    Alive,
+    /// By the system, which does not give a lease.
+    Refused(String),
+}
+
+impl NoRow {
+    pub(crate) fn of_consumer(self, name: String) -> JoinError {
+        match self {
+            Self::Full { members, held_by } => JoinError::TableFull {
+                name,
+                members,
+                held_by,
+            },
+            Self::Alive => JoinError::NameTaken { name },
+            Self::Refused(why) => JoinError::NoLease { name, why },
+        }
+    }
+}
+
+impl From<NoRow> for ProducerError {
+    fn from(cause: NoRow) -> Self {
+        match cause {
+            NoRow::Full { members, held_by } => Self::TableFull { members, held_by },
+            NoRow::Alive => Self::Taken,
+            NoRow::Refused(why) => Self::NoLease { why },
+        }
+    }
+}
+
+impl From<Unusable> for ProducerError {
+    fn from(cause: Unusable) -> Self {
+        Self::Unusable(cause)
     }
 }
 
 fn kind_of(row: &Row) -> Option<MemberKind> {
     match row.record.usage() {
         Use::Producer => Some(MemberKind::Producer),
-        Use::Consumer if row.record.closure().is_empty() => Some(MemberKind::Consumer),
+        Use::Consumer if row.record.closure(MAX_MEMBERS).is_empty() => Some(MemberKind::Consumer),
         Use::Consumer => Some(MemberKind::Stage),
         Use::MutableConsumer => Some(MemberKind::MutableStage),
         Use::Free | Use::Joining => None,
@@ -532,7 +710,16 @@ pub enum ProducerError {
     TableFull {
         /// How many members it holds.
         members: usize,
+        /// Who they are.
+        held_by: Vec<String>,
     },
+    /// The system does not give it what shows other processes that it lives.
+    NoLease {
+        /// Why.
+        why: String,
+    },
+    /// Nothing can be done with the ring.
+    Unusable(Unusable),
     /// The ring is closed, or its last producer is gone, which closes it.
     Closed,
     /// The ring was poisoned: nobody can claim any more.
@@ -558,7 +745,9 @@ impl fmt::Display for ProducerError {
                 "the only producer of the ring has joined already: build the ring with \
                  .producers(Producers::Many) to have more",
             ),
-            Self::TableFull { members } => table_full(f, "a producer", *members),
+            Self::TableFull { members, held_by } => table_full(f, "a producer", *members, held_by),
+            Self::NoLease { why } => no_lease(f, "a producer", why),
+            Self::Unusable(cause) => cause.fmt(f),
             Self::Closed => f.write_str(
                 "the ring is closed, or its last producer was dropped, which closes it: join before \
                  that, or build another ring",
@@ -646,6 +835,22 @@ pub enum JoinError {
         name: String,
         /// How many members it holds.
         members: usize,
+        /// Who they are.
+        held_by: Vec<String>,
+    },
+    /// The system does not give it what shows other processes that it lives.
+    NoLease {
+        /// The consumer that was to join.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// Nothing can be done with the ring.
+    Unusable {
+        /// The consumer that was to join.
+        name: String,
+        /// Why.
+        cause: Unusable,
     },
     /// The ring is closed.
     Closed {
@@ -711,9 +916,13 @@ impl fmt::Display for JoinError {
                 f,
                 "consumer {name:?} changes events, and is to be released if it dies: use OnDeath::Hold"
             ),
-            Self::TableFull { name, members } => {
-                table_full(f, &format!("consumer {name:?}"), *members)
-            }
+            Self::TableFull {
+                name,
+                members,
+                held_by,
+            } => table_full(f, &format!("consumer {name:?}"), *members, held_by),
+            Self::NoLease { name, why } => no_lease(f, &format!("consumer {name:?}"), why),
+            Self::Unusable { name, cause } => write!(f, "consumer {name:?} cannot join: {cause}"),
             Self::Closed { name } => write!(
                 f,
                 "consumer {name:?} comes too late, the ring is closed: join before that, or build \
@@ -728,12 +937,22 @@ impl fmt::Display for JoinError {
 
 impl Error for JoinError {}
 
-fn table_full(f: &mut fmt::Formatter<'_>, who: &str, members: usize) -> fmt::Result {
+fn table_full(
+    f: &mut fmt::Formatter<'_>,
+    who: &str,
+    members: usize,
+    held_by: &[String],
+) -> fmt::Result {
     write!(
         f,
-        "no row is left for {who} in the member table, which holds {members}: build the ring with \
-         a larger .members(n), of at most {MAX_MEMBERS}"
+        "no row is left for {who} in the member table, which holds {members} ({}): let one of them leave, or \
+         build the ring with a larger .members(n), of at most {MAX_MEMBERS}",
+        held_by.join(", ")
     )
+}
+
+fn no_lease(f: &mut fmt::Formatter<'_>, who: &str, why: &str) -> fmt::Result {
+    write!(f, "{who} gets no lease of its row from the system: {why}")
 }
 
 fn no_parking(f: &mut fmt::Formatter<'_>, who: &str) -> fmt::Result {

@@ -33,6 +33,8 @@ mod sealed {
         fn is_ready(&mut self) -> bool;
         fn what_wakes(&self) -> Place<'_>;
         fn may_park(&self) -> bool;
+        fn is_in_company(&self) -> bool;
+        fn look_for_the_dead(&self);
     }
 
     /// Where a consumer is woken; not for users to look into.
@@ -50,6 +52,14 @@ impl<T> sealed::Waiting for Consumer<T> {
 
     fn may_park(&self) -> bool {
         Consumer::may_park(self)
+    }
+
+    fn is_in_company(&self) -> bool {
+        Consumer::is_in_company(self)
+    }
+
+    fn look_for_the_dead(&self) {
+        Consumer::look_for_the_dead(self);
     }
 }
 
@@ -133,7 +143,8 @@ fn wait_for(
     {
         return Err(NoParking { consumer });
     }
-    let mut waiter = Waiter::new(wait, patience);
+    let in_company = consumers.iter().any(|consumer| consumer.is_in_company());
+    let mut waiter = Waiter::new(wait, patience, in_company);
     loop {
         let ready = try_any(consumers);
         if ready.is_some() {
@@ -142,6 +153,9 @@ fn wait_for(
         let places = consumers.iter().map(|consumer| consumer.what_wakes().0);
         if !waiter.pause_at_any(places) {
             return Ok(None);
+        }
+        if waiter.is_to_look() {
+            (consumers.iter()).for_each(|consumer| consumer.look_for_the_dead());
         }
     }
 }

@@ -69,6 +69,10 @@ pub struct Member {
     pub position: Sequence,
     /// Of a consumer, how many published sequences it has not released; of a producer 0.
     pub lag: u64,
+    /// The process in which it lives, or lived, as that knows itself; if processes share the ring.
+    pub process: Option<u32>,
+    /// Whether that is known to be dead, and it has not been recovered, or is held for a successor.
+    pub is_dead: bool,
     /// How many sequences a consumer has stepped over, or a producer has claimed and given up.
     pub skipped: u64,
 }
@@ -76,10 +80,10 @@ pub struct Member {
 impl Snapshot {
     pub(crate) fn take<T>(memory: &Memory<T>) -> Self {
         let header = memory.header();
-        let roster = Roster::lock(memory.region());
+        let roster = Roster::look(memory.region());
         let signal = header.status.signal();
-        let mut members: Vec<Member> = roster
-            .members()
+        let members = roster.iter().flat_map(Roster::members);
+        let mut members: Vec<Member> = members
             .map(|(row, kind, name)| Member::of(memory, row, kind, name))
             .collect();
         let front = match memory.region().producers {
@@ -125,7 +129,10 @@ impl Member {
                 row.hot.position.observe()
             }
         };
+        let shared = memory.region().shared_memory();
         Self {
+            process: row.hot.process(),
+            is_dead: shared.is_some_and(|shared| !shared.is_leased(index)),
             row: index,
             name,
             kind,

@@ -150,8 +150,9 @@ mod platform {
             /// `at_most` so long.
             pub(crate) fn sleep(&self, expected: u32, at_most: Option<Duration>) {
                 let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
-                // Whatever ends the sleep, an error too: the caller looks again.
-                let _ = futex::wait(&self.0, Flags::PRIVATE, expected, at_most.as_ref());
+                // Not private: whoever wakes may be in another process. Whatever ends the sleep, an error
+                // too: the caller looks again.
+                let _ = futex::wait(&self.0, Flags::empty(), expected, at_most.as_ref());
             }
 
             /// Sleeps if each word still is what is expected of it, until one of them is woken, or for
@@ -162,7 +163,7 @@ mod platform {
                         let mut word = Word::new();
                         word.val = u64::from(*expected);
                         word.uaddr = WaitPtr::new(futex.0.as_ptr().cast());
-                        word.flags = WaitFlags::SIZE_U32 | WaitFlags::PRIVATE;
+                        word.flags = WaitFlags::SIZE_U32;
                         word
                     })
                     .collect();
@@ -178,7 +179,7 @@ mod platform {
 
             pub(crate) fn wake_all(&self) {
                 // It fails for a bad address only.
-                let _ = futex::wake(&self.0, Flags::PRIVATE, i32::MAX as u32);
+                let _ = futex::wake(&self.0, Flags::empty(), i32::MAX as u32);
             }
         }
 
@@ -255,6 +256,15 @@ mod platform {
                 freed: loom::sync::Condvar::new(),
                 value: std::cell::UnsafeCell::new(value),
             }
+        }
+
+        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, ()> {
+            let mut state = self.state.lock().unwrap();
+            if state.locked {
+                return Err(());
+            }
+            state.locked = true;
+            Ok(MutexGuard(self))
         }
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {

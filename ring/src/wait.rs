@@ -188,16 +188,28 @@ pub(crate) struct Waiter {
     prepared: Option<(*const EventCount, Epoch)>,
     /// The same, at several places.
     prepared_at: Vec<(*const EventCount, Epoch)>,
+    /// Whether those waited for may die unseen: then it sleeps for short times only, and looks.
+    in_company: bool,
+    /// The dead consumer whose successor it waits for, and since when it knows.
+    held_up: Option<(usize, Instant)>,
+    /// When it has to look for the dead again.
+    look_at: Option<Instant>,
+    /// How many short pauses it has made since it last looked at the clock for that.
+    short_pauses: u32,
 }
 
 impl Waiter {
     /// How often `Yield` and `Park` poll before they first yield, or park.
     const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
 
-    pub(crate) fn new(wait: Wait, patience: Patience) -> Self {
+    pub(crate) fn new(wait: Wait, patience: Patience, in_company: bool) -> Self {
         Self {
             wait,
             patience,
+            in_company,
+            held_up: None,
+            look_at: None,
+            short_pauses: 0,
             pauses: 0,
             has_paused: false,
             parks: 0,
@@ -220,7 +232,8 @@ impl Waiter {
             match self.prepared.take() {
                 Some((prepared, epoch)) if ptr::eq(prepared, place) => {
                     self.parks += 1;
-                    place.sleep(epoch, self.time_left());
+                    self.short_pauses = 0;
+                    place.sleep(epoch, self.longest_sleep());
                 }
                 _ => self.prepared = Some((place, place.prepare())),
             }
@@ -243,7 +256,7 @@ impl Waiter {
             if as_prepared.eq(self.prepared_at.iter().map(|(place, _)| *place)) {
                 let epochs = self.prepared_at.drain(..).map(|(_, epoch)| epoch);
                 let places: Vec<_> = places.zip(epochs).collect();
-                EventCount::sleep_at_any(&places, self.time_left());
+                EventCount::sleep_at_any(&places, self.longest_sleep());
             } else {
                 let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare());
                 self.prepared_at = places.map(prepare).collect();
@@ -261,7 +274,7 @@ impl Waiter {
     fn pause_awake(&mut self) {
         explored_pause(self.pauses);
         match self.wait {
-            Wait::Spin => spin_loop(),
+            Wait::Spin => self.spin_then_yield(u32::MAX),
             Wait::Yield | Wait::Park => self.spin_then_yield(Self::SPINS_BEFORE_YIELDING),
             Wait::Backoff => self.backoff.snooze(),
             Wait::Phased {
@@ -272,11 +285,47 @@ impl Waiter {
                 if self.pauses < spins.saturating_add(yields) {
                     self.spin_then_yield(spins);
                 } else {
-                    sleep(self.time_left().map_or(nap, |left| left.min(nap)));
+                    let most = self.longest_sleep();
+                    sleep(most.map_or(nap, |most| most.min(nap)));
+                    self.short_pauses = 0;
                 }
             }
         }
-        self.pauses = self.pauses.saturating_add(1);
+        self.pauses = (self.pauses + 1).min(u32::MAX - 1); // `Spin` spins for ever.
+    }
+
+    /// Whether it is time, after a pause, to look for the dead: those waited for may be among them.
+    #[inline]
+    pub(crate) fn is_to_look(&mut self) -> bool {
+        if !self.in_company || (1..64).contains(&self.short_pauses) {
+            return false;
+        }
+        self.short_pauses = 0;
+        let now = Instant::now();
+        let is_to_look = self.look_at.is_some_and(|time| time <= now);
+        if is_to_look || self.look_at.is_none() {
+            self.look_at = Some(now + BETWEEN_LOOKS);
+        }
+        is_to_look
+    }
+
+    /// Whether it has waited for a successor of the dead consumer in this row for so long.
+    pub(crate) fn has_waited_for_successor(&mut self, row: usize, long: Duration) -> bool {
+        let now = Instant::now();
+        let since = match self.held_up {
+            Some((same, since)) if same == row => since,
+            _ => now,
+        };
+        self.held_up = Some((row, since));
+        now - since >= long
+    }
+
+    fn longest_sleep(&self) -> Option<Duration> {
+        let left = self.time_left();
+        if self.in_company {
+            return Some(left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)));
+        }
+        left
     }
 
     /// Whether there is to be another poll.
@@ -295,14 +344,23 @@ impl Waiter {
         }
     }
 
-    fn spin_then_yield(&self, spins: u32) {
+    fn spin_then_yield(&mut self, spins: u32) {
         if self.pauses < spins {
             spin_loop();
+            self.short_pauses += 1;
         } else {
             yield_now();
+            self.short_pauses = 0;
         }
     }
 }
+
+/// How long a member sleeps that has to look for the dead now and then.
+const LONGEST_SLEEP: Duration = Duration::from_millis(5);
+
+/// How long a member waits before it looks for the dead: a look takes some microseconds, so that is a few
+/// thousandths of its time.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// The pause of a consumer that has drained a backlog, before it polls the shared lines again.
 ///

@@ -916,7 +916,7 @@ impl Pair {
                 self.model.join_producer(row);
                 self.writers.push(Writer { row, handle });
             }
-            Err(ProducerError::TableFull { members }) => {
+            Err(ProducerError::TableFull { members, .. }) => {
                 assert!(members == self.model.members && self.model.may_be_full());
             }
             Err(why) => assert!(why_not.contains(&why), "{why:?} is not of {why_not:?}"),
@@ -952,7 +952,7 @@ impl Pair {
                 self.model.join_consumer(&request, row, position);
                 self.readers.push(Reader { index, handle });
             }
-            Err(JoinError::TableFull { name, members }) => {
+            Err(JoinError::TableFull { name, members, .. }) => {
                 assert_eq!((name, members), (request.name, model.members));
                 assert!(model.may_be_full());
             }

@@ -49,10 +49,18 @@ fn a_full_member_table_lets_nobody_join_until_somebody_leaves() {
         let a = consumer(&ring, "a");
         let b = consumer(&ring, "b");
         let no_producer = crate::Feed::join(&ring).map(drop);
-        assert_eq!(no_producer, Err(ProducerError::TableFull { members }));
-        let name = "c".to_owned();
-        let no_consumer = refused(ring.consumer("c").join());
-        assert_eq!(no_consumer, JoinError::TableFull { name, members });
+        let held_by = vec!["\"a\"".to_owned(), "\"b\"".to_owned()];
+        let full = ProducerError::TableFull {
+            members,
+            held_by: held_by.clone(),
+        };
+        assert_eq!(no_producer, Err(full));
+        let full = JoinError::TableFull {
+            name: "c".to_owned(),
+            members,
+            held_by,
+        };
+        assert_eq!(refused(ring.consumer("c").join()), full);
         drop(a);
         let mut feed = feed(&ring);
         publish(&mut feed, 1);
@@ -70,7 +78,10 @@ fn a_clone_of_a_producer_needs_a_row() {
     let ring = builder.build(|| 0_u64).unwrap();
     let first = ring.shared_producer().unwrap();
     let second = first.try_clone().unwrap();
-    let full = Err(ProducerError::TableFull { members: 2 });
+    let full = Err(ProducerError::TableFull {
+        members: 2,
+        held_by: vec!["a producer".to_owned(); 2],
+    });
     assert_eq!(first.try_clone().map(drop), full);
     drop(first);
     assert!(second.try_clone().is_ok());

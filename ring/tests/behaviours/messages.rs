@@ -5,7 +5,7 @@ use std::error::Error;
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
     BuildError, ClaimError, Ended, JoinError, NoParking, NotReady, Poisoned, ProducerError,
-    Rejected, Ring,
+    Rejected, Ring, Unusable,
 };
 
 use crate::{consumer, ring};
@@ -110,9 +110,26 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             &["only producer", "Producers::Many"],
         ),
         (
-            ProducerError::TableFull { members: 16 }.into(),
-            &["a producer", "holds 16", ".members(n)", "64"],
+            ProducerError::TableFull {
+                members: 16,
+                held_by: vec!["\"book\" of process 7".to_owned(), "a producer".to_owned()],
+            }
+            .into(),
+            &[
+                "a producer",
+                "holds 16 (\"book\" of process 7, a producer)",
+                ".members(n)",
+                "64",
+            ],
         ),
+        (
+            ProducerError::NoLease {
+                why: "too many files".to_owned(),
+            }
+            .into(),
+            &["a producer", "no lease", "too many files"],
+        ),
+        (ProducerError::Unusable(Unusable::Busy).into(), &["stopped"]),
         (
             ProducerError::Closed.into(),
             &["closed", "build another ring"],
@@ -157,9 +174,26 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             JoinError::TableFull {
                 name: name(),
                 members: 4,
+                held_by: vec!["\"book\"".to_owned()],
             }
             .into(),
-            &["consumer \"risk\"", "holds 4", ".members(n)"],
+            &["consumer \"risk\"", "holds 4 (\"book\")", ".members(n)"],
+        ),
+        (
+            JoinError::NoLease {
+                name: name(),
+                why: "too many files".to_owned(),
+            }
+            .into(),
+            &["consumer \"risk\"", "no lease", "too many files"],
+        ),
+        (
+            JoinError::Unusable {
+                name: name(),
+                cause: Unusable::Corrupt,
+            }
+            .into(),
+            &["consumer \"risk\"", "corrupt", "create it anew"],
         ),
         (
             JoinError::Closed { name: name() }.into(),

@@ -1,0 +1,262 @@
+//! A ring in memory that other processes share: where its parts lie there, and what it asks of who
+//! brings the memory.
+//!
+//! The algorithm is the same. What a process cannot do by itself are three things: exclude other processes
+//! while a member joins or leaves, prove that one of them is dead, and leave something by which it is
+//! known to be alive. Who brings the memory does them, as [`SharedMemory`].
+//!
+//! Other processes may be faulty. What they can change is checked each time that it is read, as far as
+//! memory safety here depends on it: an index is masked, a set of rows cut to those that there are, what is
+//! published bounded by a lap. What is found to be impossible is [`Unusable::Corrupt`].
+
+use std::alloc;
+use std::error::Error;
+use std::fmt;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+use crate::layout::{Header, Row, SlotPicture};
+use crate::member::Status;
+use crate::region::{Memory, Region, SlotPtr, Words};
+use crate::ring::{BuildError, Ring, RingBuilder};
+use crate::sync::SharedByAll;
+
+/// Memory that processes share, and what they need to share a ring in it.
+///
+/// A member of the ring has a row, and keeps a [`Lease`] of it as long as it lives. A lease ends with its process,
+/// however that ends: so a row without one whose member has not left is that of a dead member.
+///
+/// # Safety
+/// 1. [`base`](SharedMemory::base) is always the same, and there are as many bytes as the ring's
+///    [`Geometry`] says, aligned as it says, readable for as long as this value lives.
+/// 2. Nobody changes these bytes but through rings made of them, in this process.
+/// 3. Nobody else has a lease of the row that [`lease`](SharedMemory::lease) gives one for.
+/// 4. What a process had stored before its lease ended is visible to who finds that it has ended.
+///
+/// # Examples
+/// It takes locks that the kernel lets go of when a process ends: package `annulus-ipc` has them.
+pub unsafe trait SharedMemory: Send + Sync {
+    /// Where the ring lies.
+    fn base(&self) -> NonNull<u8>;
+
+    /// Excludes all other processes, and other values of this kind, from changing the member table. Returns false
+    /// if that is not to be had: at once, or if `patient` after so long that whoever has it cannot be working.
+    fn lock_table(&self, patient: bool) -> bool;
+
+    /// Ends what a successful [`lock_table`](SharedMemory::lock_table) began.
+    fn unlock_table(&self);
+
+    /// Takes the lease of a row, if nobody has it. Called with the table locked.
+    ///
+    /// # Errors
+    /// Why the system refuses.
+    fn lease(&self, row: usize) -> Result<Option<Lease>, String>;
+
+    /// Whether somebody has the lease of this row, in whatever process.
+    fn is_leased(&self, row: usize) -> bool;
+
+    /// The process, for people.
+    fn process(&self) -> u32;
+}
+
+/// A row's lease, which ends when it is dropped.
+pub type Lease = Box<dyn Send + Sync>;
+
+/// Where the parts of a ring lie in its memory, in bytes.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Ring;
+/// let geometry = Ring::builder(8).geometry(std::alloc::Layout::new::<u64>())?;
+/// assert_eq!(geometry.slots % 128, 0);
+/// assert_eq!(geometry.event_stride, 16); // each with its stamp
+/// assert_eq!(geometry.size, geometry.slots + 8 * 16);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Geometry {
+    /// The length of it all.
+    pub size: usize,
+    /// How its start is aligned.
+    pub align: usize,
+    /// Where the member table starts; the words of the ring as a whole lie before it.
+    pub rows: usize,
+    /// From one row of the member table to the next.
+    pub row_stride: usize,
+    /// Where the slots start.
+    pub slots: usize,
+    /// From the start of the slots to the first event.
+    pub first_event: usize,
+    /// From one event to the next.
+    pub event_stride: usize,
+    /// From one stamp to the next, the first being at the start of the slots; none if there are no stamps.
+    pub stamp_stride: Option<usize>,
+}
+
+impl RingBuilder {
+    /// How a ring like this one lies in memory, if its events have this size and alignment.
+    ///
+    /// # Errors
+    /// As [`RingBuilder::build`].
+    ///
+    /// # Examples
+    /// See [`Geometry`].
+    pub fn geometry(&self, event: alloc::Layout) -> Result<Geometry, BuildError> {
+        self.check()?;
+        let too_large = BuildError::TooLarge {
+            capacity: self.capacity,
+            event_size: event.size(),
+        };
+        let picture = self.picture(event)?;
+        let rows = size_of::<Header>();
+        let slots = rows + self.members * size_of::<Row>();
+        let slots = slots.next_multiple_of(picture.align);
+        let size = slots.checked_add(picture.size).ok_or(too_large)?;
+        Ok(Geometry {
+            size,
+            align: picture.align.max(align_of::<Header>()),
+            rows,
+            row_stride: size_of::<Row>(),
+            slots,
+            first_event: picture.first_event,
+            event_stride: picture.event_stride,
+            stamp_stride: picture.stamp_stride,
+        })
+    }
+
+    fn picture(&self, event: alloc::Layout) -> Result<SlotPicture, BuildError> {
+        SlotPicture::of(event, self.layout, self.producers, self.capacity).ok_or(
+            BuildError::TooLarge {
+                capacity: self.capacity,
+                event_size: event.size(),
+            },
+        )
+    }
+
+    /// Makes a ring of zeroes, which are then an empty ring of events that are zeroes.
+    ///
+    /// # Errors
+    /// As [`RingBuilder::build`].
+    ///
+    /// # Safety
+    /// 1. At `base` there are as many bytes as [`RingBuilder::geometry`] says, aligned as it says; they are
+    ///    zero, and nobody else uses them yet.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    #[cfg(not(loom))]
+    pub unsafe fn format(&self, base: NonNull<u8>, event: alloc::Layout) -> Result<(), BuildError> {
+        let geometry = self.geometry(event)?;
+        // SAFETY: inside, aligned, and nobody else's, as the caller promises; a stamp of 0 is one that
+        // has not been published.
+        unsafe { base.cast().write(Header::new()) };
+        for row in 0..self.members {
+            // SAFETY: inside.
+            let at = unsafe { base.byte_add(geometry.rows + row * geometry.row_stride) };
+            // SAFETY: as the header.
+            unsafe { at.cast().write(Row::new()) };
+        }
+        Ok(())
+    }
+
+    /// The ring that lies in this memory. Its members may park unless it is told
+    /// [otherwise](RingBuilder::no_parking), and only [`Ring::close`] closes it.
+    ///
+    /// A consumer that joins under the name of a dead one whose gate is [held](crate::OnDeath::Hold) is its
+    /// successor, and so is a producer that joins when the only one is dead. Who waits looks for the dead
+    /// by itself, as [`Ring::recover`] does.
+    ///
+    /// # Errors
+    /// As [`RingBuilder::build`].
+    ///
+    /// # Safety
+    /// 1. The memory was [formatted](RingBuilder::format) by a builder of the same values for events of this size
+    ///    and alignment, and zeroes of an event are what `T` may be, as is everything that others write there.
+    /// 2. `T` has that size and alignment; or it has no size, and no events are read or written.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    #[cfg(not(loom))]
+    pub unsafe fn attach<T: Send + Sync>(
+        &self,
+        memory: SharedByAll<dyn SharedMemory>,
+        event: alloc::Layout,
+    ) -> Result<Ring<T>, BuildError> {
+        let geometry = self.geometry(event)?;
+        let picture = self.picture(event)?;
+        let base = memory.base();
+        // SAFETY: inside the memory, as the caller promises.
+        let rows = unsafe { base.byte_add(geometry.rows) };
+        // SAFETY: as above.
+        let slots = unsafe { base.byte_add(geometry.slots) };
+        let words = Words {
+            header: base.cast(),
+            rows: NonNull::slice_from_raw_parts(rows.cast(), self.members),
+        };
+        // SAFETY: the picture is part of the geometry.
+        let slots = unsafe { SlotPtr::at(slots, &picture, self.capacity) };
+        // SAFETY: they point into the memory, to what the caller promises is there.
+        let region = unsafe { Region::shared(words, slots, self, memory) };
+        Ok(Ring::of(Memory::new(region)))
+    }
+}
+
+/// Makes a ring in memory that a child process has inherited one that nobody can use: whoever tries is told
+/// [`Unusable::Inherited`].
+///
+/// For a process that has just been forked: it allocates nothing, takes no lock and calls nothing.
+///
+/// # Safety
+/// 1. At `base` a page starts that is all zeroes, writable, and this process's own.
+///
+/// # Examples
+/// See package `annulus-ipc`.
+#[cfg(not(loom))]
+pub unsafe fn disown(base: NonNull<u8>) {
+    // SAFETY: the header is smaller than a page, and zeroes are one.
+    let header = unsafe { base.cast::<Header>().as_ref() };
+    header.claimed.stop();
+    header.status.disown();
+}
+
+// What `disown` writes lies in the first page.
+#[cfg(not(loom))]
+const _: () = assert!(offset_of!(Header, status) + size_of::<Status>() <= 4096);
+
+/// Why nothing can be done with a ring in memory that processes share.
+///
+/// # Examples
+/// ```
+/// # use annulus_ring::Unusable;
+/// assert!(Unusable::Busy.to_string().contains("stopped"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// This process has been forked from the one that opened it.
+    Inherited,
+    /// What is there cannot be: some process has written what no member of a ring writes.
+    Corrupt,
+    /// Some process has the member table locked, and does not go on.
+    Busy,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inherited => {
+                "the ring was opened before this process was forked, and is its parent's: open it again"
+            }
+            Self::Corrupt => {
+                "the ring is corrupt: some process has written what no member writes; create it anew"
+            }
+            Self::Busy => {
+                "another process has been joining or leaving the ring for seconds: it is probably \
+                 stopped, let it go on or end it"
+            }
+        })
+    }
+}
+
+impl Error for Unusable {}
