@@ -1,12 +1,90 @@
-//! A ring in shared memory, between processes.
+//! The ring of [`annulus_ring`] in shared memory: producers, consumers and graphs of consumers in several
+//! processes, any of which may be killed at any instruction.
 //!
-//! What its events can be is said by [`Plain`].
-#![forbid(unsafe_code)]
+//! The types are the same, [`Producer`](annulus_ring::Producer), [`Consumer`](annulus_ring::Consumer) and the rest, and so
+//! is the algorithm. There is no daemon, no heartbeat, no time-out after which somebody is taken for dead: a process
+//! that is gone is known to be gone by a lock that the kernel has let go of, whoever waits for it finds out within
+//! milliseconds, and everybody else goes on.
+//!
+//! ```
+//! use annulus_ipc::{Directory, Plain, Segment};
+//! use zerocopy::{FromBytes, Immutable, IntoBytes};
+//! # let name = &format!("doc-{}", std::process::id());
+//!
+//! #[derive(Clone, Copy, Plain, FromBytes, IntoBytes, Immutable)]
+//! #[repr(C)]
+//! struct Quote { instrument: u64, price: i64, size: u32, flags: u32 }
+//!
+//! // One process.
+//! let ring = Segment::<Quote>::open_or_create(name, 1 << 10)?;
+//! let mut feed = ring.producer()?;
+//!
+//! // Another one: the layout of `Quote` and the version are checked.
+//! let ring = Segment::<Quote>::open(name)?;
+//! let mut journal = ring.consumer("journal").join()?;
+//!
+//! // A third one, after that.
+//! let ring = Segment::<Quote>::open(name)?;
+//! let mut risk = ring.consumer("risk").after(["journal"]).join()?;
+//!
+//! feed.publish(|quote| *quote = Quote { instrument: 7, price: 5_853_300, size: 18, flags: 0 })?;
+//! assert_eq!(journal.next_batch()?[0].size, 18); // the batch is dropped: released to `risk`
+//! assert_eq!(risk.next_batch()?[0].price, 5_853_300);
+//! # Directory::default().unlink(name)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What differs from a ring on the heap
+//!
+//! * Only [`close`](annulus_ring::Ring::close) closes it: a feed that ends or dies may come again, and goes on behind
+//!   what was published. A consumer that wants to know that no producer lives
+//!   [says so](annulus_ring::ConsumerBuilder::require_producer).
+//! * A consumer that joins under the name of a dead one that is [held](annulus_ring::OnDeath::Hold) goes on
+//!   where that one had released: by default those that others come after.
+//! * What a dead producer had claimed is skipped, counted ([`skipped`](annulus_ring::Consumer::skipped)) and, for who
+//!   [asks](annulus_ring::ConsumerBuilder::list_skipped), listed.
+//! * Members may park, unless the ring is built [without](annulus_ring::RingBuilder::no_parking).
+//! * [`watch`](annulus_ring::Ring::watch) tells of what this process does, and of the dead that it finds.
+//! * Events are [`Plain`]; a fresh ring is full of zeroes.
+//!
+//! # What to trust
+//!
+//! 1. Whoever may write to a ring's file is trusted not to do so but through this library; who may only read it need
+//!    not be trusted with anything but what it reads.
+//! 2. A process may end at any instruction, by any signal: what it had published is delivered, what it had claimed
+//!    is skipped, what it held up goes on, and nothing is leaked.
+//! 3. A death is proven by a lock of the kernel's, which ends when the process has, and never guessed from the time
+//!    something takes: who is stopped, swapped out or debugged is alive, and is waited for.
+//! 4. A stopped producer holds up those behind its claim, a stopped consumer those it gates, who is stopped while it
+//!    joins or leaves those who want to: `annulus stat` says who it is.
+//! 5. The start of the file is checked once and copied; what can change is checked each time it is read, so that
+//!    whatever others write there is an error or wrong data here, and no access outside of the ring.
+//! 6. What events say is not checked: any bits are a value of a [`Plain`] type, and may be a hostile writer's.
+//! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS: hand over sealed
+//!    [memory without a name](Segment::anonymous) where that is a risk.
+//! 8. After a `fork` the child's copies of what its parent had opened are errors and keep nobody alive; a bare `clone`
+//!    system call without the C library goes by that.
+//! 9. It is memory: nothing survives the machine, a loss of power, or the last process after the name is gone.
+//! 10. Network file systems do not work, and neither do processes on different machines.
 
+#![cfg(target_os = "linux")]
+
+mod descriptor;
+mod directory;
+mod handover;
+mod header;
 mod plain;
+mod segment;
+mod step;
+mod view;
 
 // What the compiler refuses.
 mod contracts;
 
 pub use annulus_derive::Plain;
+pub use directory::{Directory, Inspection};
 pub use plain::{Description, Field, Plain};
+pub use segment::{Cause, Segment, SegmentBuilder, SegmentError};
+#[cfg(failpoints)]
+pub use step::{Creation, at_each_point_of_creation};
+pub use view::View;

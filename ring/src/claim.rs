@@ -101,6 +101,7 @@ impl<T> Claimer<T> {
         n: usize,
         patience: Patience,
     ) -> Result<Sequence, ClaimError> {
+        reach(Step::Claim);
         // More than a lap fits below no limit, but that of a corrupt ring.
         if n > 1 && n > self.capacity() {
             return self.claim_at_the_gate(n, patience);

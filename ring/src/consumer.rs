@@ -686,7 +686,8 @@ impl<T> Consumer<T> {
     /// # let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
     /// # let mut feed = ring.shared_producer()?;
     /// let mut book = ring.consumer("book").list_skipped().join()?;
-    /// drop((feed.claim(2)?, feed.publish_value(7)?));
+    /// drop(feed.claim(2)?);
+    /// feed.publish_value(7)?;
     /// assert_eq!(book.next_batch()?[0], 7);
     /// assert_eq!(book.take_skipped(), [0..2]);
     /// assert_eq!(book.take_skipped(), []);

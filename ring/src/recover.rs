@@ -377,6 +377,7 @@ pub(crate) fn take_over<T>(memory: &Memory<T>) -> Sequence {
     while let Reading::Events(hi) = memory.reading(next) {
         next = hi;
     }
+    reach(Step::TakeOver);
     // INVARIANT R8: nothing that a consumer may have seen is taken back.
     published.publish(next);
     next

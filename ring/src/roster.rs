@@ -200,6 +200,7 @@ impl<'r, T> Roster<'r, T> {
         // INVARIANT R8: before anything else, or the claim of a dead one before it would look like one that is
         // being worked on.
         hot.intent.withdraw();
+        reach(Step::Row);
         if let Some(shared) = self.region.shared_memory() {
             hot.set_process(shared.process());
         }

@@ -14,6 +14,8 @@ pub(crate) use crate::sync::reach;
     expect(unreachable_pub, reason = "public where it does something")
 )]
 pub enum Step {
+    /// A producer wants to claim.
+    Claim,
     /// One of many producers has announced a claim.
     Intent,
     /// One of many producers has made a claim.
@@ -24,6 +26,8 @@ pub enum Step {
     Stamp,
     /// The only producer has stored `published`.
     Publish,
+    /// A joining member has its row, and says next that it is used.
+    Row,
     /// A joining consumer has entered its first position.
     Enter,
     /// A joining consumer has counted its join.
@@ -36,7 +40,7 @@ pub enum Step {
     Release,
     /// A leaving consumer has raised the floor.
     Floor,
-    /// A leaving consumer has left, and its row is still its own.
+    /// A leaving consumer has left, and its row is still its own; or a leaving producer's row is free.
     Leave,
     /// A member is ready to park, has looked once more, and sleeps next.
     Park,
@@ -44,6 +48,8 @@ pub enum Step {
     Wake,
     /// Somebody has poisoned the ring or asked to close it, and stops its producers next.
     Stop,
+    /// Whoever goes on in place of the only producer says next how far that had published.
+    TakeOver,
     /// Whoever recovers releases the gate of a dead consumer next.
     Evict,
     /// Whoever recovers gives up one sequence of a dead producer next.
@@ -53,12 +59,14 @@ pub enum Step {
 #[cfg(any(loom, failpoints))]
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
+        Self::Claim,
         Self::Intent,
         Self::Exchange,
         Self::Write,
         Self::Stamp,
         Self::Publish,
+        Self::Row,
         Self::Enter,
         Self::Count,
         Self::Join,
@@ -69,6 +77,7 @@ impl Step {
         Self::Park,
         Self::Wake,
         Self::Stop,
+        Self::TakeOver,
         Self::Evict,
         Self::Abandon,
     ];

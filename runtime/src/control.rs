@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Poisoned, Sequence};
+use annulus_ring::{Poisoned, Sequence, Unusable};
 
 use crate::failure::Failure;
 use crate::metrics::{Counter, Counters};
@@ -88,6 +88,8 @@ pub enum Ended {
     Stopped(Arc<Failure>),
     /// Somebody poisoned the ring.
     Poisoned(Poisoned),
+    /// Nothing can be done with the ring, which other processes share.
+    Unusable(Unusable),
     /// It has not: its handler was still busy. If the pipeline was to end, it is left to itself.
     Overdue,
 }

@@ -55,7 +55,7 @@
 //! * An abort, and a failure that stops the pipeline, poison the ring: it cannot be used again.
 //! * Panics are caught where they unwind; a program built with `panic = "abort"` ends.
 //!
-//! The ring itself is [`ring`].
+//! The ring itself is [`ring`]; in shared memory, between processes, it is [`ipc`]: a pipeline runs on either.
 #![forbid(unsafe_code)]
 
 // What users write.
@@ -75,6 +75,8 @@ mod pin;
 mod supervise;
 mod work;
 
+#[cfg(target_os = "linux")]
+pub use annulus_ipc as ipc;
 pub use annulus_ring as ring;
 
 pub use control::Ended;

@@ -406,6 +406,7 @@ impl fmt::Display for Stopped {
             match &stage.ended {
                 Ended::Overdue => write!(f, "{separator}stage {name:?} has not returned")?,
                 Ended::Poisoned(poisoned) => write!(f, "{separator}stage {name:?}: {poisoned}")?,
+                Ended::Unusable(cause) => write!(f, "{separator}stage {name:?}: {cause}")?,
                 _ if stage.left > 0 => {
                     write!(f, "{separator}stage {name:?} left {} events", stage.left)?;
                 }

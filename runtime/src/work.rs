@@ -100,9 +100,11 @@ impl<I: Inlet> Work<I> {
                 Err(why) => why,
             };
             match why {
-                NotReady::Idle | NotReady::Gated => {}
+                // A dead stage before this one, in another process, may yet be succeeded.
+                NotReady::Idle | NotReady::Gated | NotReady::Held { .. } => {}
                 NotReady::Closed => return place.drain(inlet, policy, handler),
                 NotReady::Poisoned(poisoned) => return Err(place.how_poisoned(poisoned)),
+                NotReady::Unusable(cause) => return Err(Ended::Unusable(cause)),
                 _ => return Err(Ended::Drained), // Nothing else ends a ring.
             }
             place.count(inlet);

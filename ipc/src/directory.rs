@@ -1,0 +1,340 @@
+//! Names of rings: the directory they are in, what is there, and what can go.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annulus_ring::{Ring, RingBuilder, Snapshot};
+
+use crate::descriptor::Descriptor;
+use crate::plain::{Description, Plain};
+use crate::segment::{
+    About, Access, Cause, Memory, Segment, SegmentError, attach, attach_untyped, look_into,
+};
+use crate::view::View;
+
+/// A directory of rings, by default `/dev/shm/annulus`, or what the environment variable `ANNULUS_DIR` says.
+///
+/// It is made when it is first needed, so that any user can have rings in it, and only their own removed. It has to be
+/// on a file system that keeps its files in memory, a `tmpfs` or `hugetlbfs`: on a disk it works, and is as slow.
+///
+/// # Examples
+/// ```
+/// use annulus_ipc::{Directory, Segment};
+///
+/// let mine = Directory::at(format!("/dev/shm/annulus-doc-{}", std::process::id()));
+/// let ring = Segment::builder(8).directory(mine.clone()).create::<u64>("quotes")?;
+/// assert_eq!(mine.names()?, ["quotes"]);
+/// assert_eq!(mine.inspect("quotes")?.snapshot().capacity, 8);
+/// mine.unlink("quotes")?;
+/// # std::fs::remove_dir(mine.as_path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory(PathBuf);
+
+impl Default for Directory {
+    fn default() -> Self {
+        let chosen = env::var_os("ANNULUS_DIR").filter(|path| !path.is_empty());
+        Self(chosen.map_or_else(|| PathBuf::from("/dev/shm/annulus"), PathBuf::from))
+    }
+}
+
+impl Directory {
+    /// The directory at this path.
+    ///
+    /// # Examples
+    /// See [`Directory`].
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Its path.
+    ///
+    /// # Examples
+    /// See [`Directory`].
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Opens the ring of this name.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Cause, Directory};
+    /// let error = Directory::default().open::<u64>("no-such-ring").unwrap_err();
+    /// assert!(matches!(error.cause, Cause::NotFound));
+    /// ```
+    pub fn open<T: Plain>(&self, name: &str) -> Result<Segment<T>, SegmentError> {
+        let opened = self
+            .file_of(name, Access::Write)
+            .and_then(|(file, path)| attach(file, Access::Write, Some((name.to_owned(), path))));
+        opened.map_err(|cause| cause.of(self.shown(name)))
+    }
+
+    /// Opens the ring of this name to look at it: this process cannot write to it.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// See [`View`].
+    pub fn view<T: Plain>(&self, name: &str) -> Result<View<T>, SegmentError> {
+        let opened = self
+            .file_of(name, Access::Read)
+            .and_then(|(file, path)| attach(file, Access::Read, Some((name.to_owned(), path))));
+        opened
+            .map(View::new)
+            .map_err(|cause| cause.of(self.shown(name)))
+    }
+
+    /// Looks at the ring of this name, whatever the type of its events.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// See [`Inspection`].
+    pub fn inspect(&self, name: &str) -> Result<Inspection, SegmentError> {
+        let opened = self.file_of(name, Access::Read).and_then(|(file, path)| {
+            let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
+            Ok(Inspection {
+                ring,
+                memory,
+                about,
+            })
+        });
+        opened.map_err(|cause| cause.of(self.shown(name)))
+    }
+
+    /// The names of the files in it, in order: rings, and whatever else is there. None if there is no such directory.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    ///
+    /// # Examples
+    /// See [`Directory`].
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            if let Some(name) = name.to_str()
+                && is_name(name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes the name of a ring: its memory is freed when the last process that has it mapped lets go. Those
+    /// who have it go on; nobody joins it any more.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// See [`Directory`].
+    pub fn unlink(&self, name: &str) -> Result<(), SegmentError> {
+        let unlinked = self
+            .path_of(name)
+            .and_then(|path| Ok(fs::remove_file(path)?));
+        unlinked.map_err(|cause| cause.of(self.shown(name)))
+    }
+
+    /// Removes the ring of this name if it has no living members: nobody is lost who joins at the same time.
+    ///
+    /// # Errors
+    /// [`Cause::InUse`], and others, see [`Cause`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Cause, Directory, Segment};
+    /// # let name = &format!("doc-unused-{}", std::process::id());
+    /// let ring = Segment::<u64>::create(name, 8)?;
+    /// let feed = ring.producer()?;
+    /// let error = Directory::default().unlink_unused(name).unwrap_err();
+    /// assert!(matches!(error.cause, Cause::InUse));
+    /// drop(feed);
+    /// Directory::default().unlink_unused(name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unlink_unused(&self, name: &str) -> Result<(), SegmentError> {
+        let unlinked = self.file_of(name, Access::Write).and_then(|(file, path)| {
+            let (memory, about) = look_into(file, Access::Write, None)?;
+            let is_it_still = || memory.is_file_of(&path);
+            // Who joins has the table locked, and looks then whether the file still has its name.
+            let unlinked = memory.while_locked(|| {
+                if memory.is_used(about.header.ring.members) || !is_it_still()? {
+                    return Err(Cause::InUse);
+                }
+                Ok(fs::remove_file(&path)?)
+            });
+            unlinked.unwrap_or(Err(Cause::InUse))
+        });
+        unlinked.map_err(|cause| cause.of(self.shown(name)))
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> Result<PathBuf, Cause> {
+        if !is_name(name) {
+            return Err(Cause::BadName);
+        }
+        Ok(self.0.join(name))
+    }
+
+    pub(crate) fn shown(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// Makes sure that it is there.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        match fs::create_dir(&self.0) {
+            // As /tmp is: everybody may have files there, and remove only their own.
+            Ok(()) => fs::set_permissions(&self.0, fs::Permissions::from_mode(0o1777)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file_of(&self, name: &str, access: Access) -> Result<(Descriptor, PathBuf), Cause> {
+        let path = self.path_of(name)?;
+        let write = access == Access::Write;
+        let file = Descriptor::open(|| {
+            // No link is followed, which could lead out of the directory; nothing is waited for, which a pipe would.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+            File::options()
+                .read(true)
+                .write(write)
+                .custom_flags(flags)
+                .open(&path)
+        });
+        match file {
+            Ok(file) => Ok((file, path)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Err(Cause::NotARing),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Whether a ring can be called so.
+fn is_name(name: &str) -> bool {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    (1..=200).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fine)
+}
+
+impl Memory {
+    /// Whether this path leads to it.
+    fn is_file_of(&self, path: &Path) -> io::Result<bool> {
+        let (own, there) = (self.stat()?, fs::symlink_metadata(path)?);
+        Ok(own.st_dev == there.dev() && own.st_ino == there.ino())
+    }
+}
+
+/// A look at a ring whose events are of any type; made by [`Directory::inspect`].
+///
+/// # Examples
+/// ```
+/// use annulus_ipc::{Directory, Segment};
+/// # let name = &format!("doc-inspect-{}", std::process::id());
+///
+/// let ring = Segment::<u64>::create(name, 8)?;
+/// ring.producer()?.publish_value(7)?;
+/// let inspection = Directory::default().inspect(name)?;
+/// assert_eq!(inspection.description().text(), "u64 size 8 align 8");
+/// assert_eq!(inspection.snapshot().published, 1);
+/// # Directory::default().unlink(name)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Inspection {
+    ring: Ring<()>,
+    memory: Arc<Memory>,
+    about: About,
+}
+
+impl Inspection {
+    /// The type of its events.
+    ///
+    /// # Examples
+    /// See [`Inspection`].
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.about.header.description
+    }
+
+    /// How the ring was built.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-built-{}", std::process::id());
+    /// let ring = Segment::<u64>::create(name, 8)?;
+    /// assert_eq!(Directory::default().inspect(name)?.built().capacity, 8);
+    /// # Directory::default().unlink(name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn built(&self) -> &RingBuilder {
+        &self.about.header.ring
+    }
+
+    /// What its creator has said about it.
+    ///
+    /// # Examples
+    /// See [`SegmentBuilder::attribute`](crate::SegmentBuilder::attribute).
+    #[must_use]
+    pub fn attributes(&self) -> &BTreeMap<String, String> {
+        &self.about.header.attributes
+    }
+
+    /// How many bytes of memory it takes.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-size-{}", std::process::id());
+    /// let ring = Segment::<u64>::create(name, 1024)?;
+    /// assert!(Directory::default().inspect(name)?.size()? >= 1024 * 16);
+    /// # Directory::default().unlink(name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn size(&self) -> io::Result<u64> {
+        Ok(self.memory.stat()?.st_size as u64)
+    }
+
+    /// Where it and its members are, now. A member that [is dead](annulus_ring::Member::is_dead) has not been
+    /// recovered yet, or is held for a successor.
+    ///
+    /// # Examples
+    /// See [`Inspection`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.ring.snapshot()
+    }
+}
+
+impl fmt::Debug for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspection")
+            .field("about", &self.about)
+            .finish_non_exhaustive()
+    }
+}
