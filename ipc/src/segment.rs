@@ -539,8 +539,8 @@ impl SegmentBuilder {
             }
         }
         let event = alloc::Layout::new::<T>();
-        // SAFETY: a fresh file is zeroes, as long as `extent` says, and nobody else has it yet.
-        unsafe { self.ring.format(memory.base(), event) }.map_err(Cause::Build)?;
+        // SAFETY: the file is as long as `extent` says, and nobody else has it yet.
+        unsafe { self.ring.format(memory.base(), event, T::new_zeroed) }.map_err(Cause::Build)?;
         reach(Creation::Format);
         Ok(memory)
     }

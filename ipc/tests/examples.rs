@@ -23,7 +23,12 @@ impl Program {
             .env("ANNULUS_DIR", directory)
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}: build the examples", path.display()));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; a whole `cargo test` builds the examples",
+                    path.display()
+                )
+            });
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }

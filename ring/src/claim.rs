@@ -17,7 +17,7 @@ use crate::shared::{Lease, Unusable};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
 use crate::sync::{Ordering, fence};
-use crate::wait::{EventCount, Patience, Wait, Waiter, Waits};
+use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch};
 
 /// One producer's side of the ring.
 pub(crate) struct Claimer<T> {
@@ -43,6 +43,7 @@ pub(crate) struct Claimer<T> {
     /// One producer: a publication that ends here or above has more to do.
     more_to_do_at: Sequence,
     pub(crate) waits: Waits,
+    watch: Watch,
     /// Of its row, if other processes share the ring.
     lease: Option<Lease>,
 }
@@ -57,10 +58,12 @@ impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
         let producers = memory.region().producers;
         let observable = memory.region().observable;
+        let in_company = memory.region().shared_memory().is_some();
         Self {
             memory,
             wait: Wait::default(),
             waits: Waits::default(),
+            watch: Watch::new(in_company),
             lease,
             producers,
             row,
@@ -182,6 +185,9 @@ impl<T> Claimer<T> {
         let mut waiter = Waiter::new(self.wait, patience, in_company);
         let claimed = self.claim_by(&mut waiter, n);
         self.waits.add(&waiter);
+        if claimed.is_ok() {
+            self.watch.rest();
+        }
         claimed
     }
 
@@ -197,16 +203,17 @@ impl<T> Claimer<T> {
                 Ok(lo) => return Ok(lo),
                 // Others have claimed meanwhile: what is free now is not known. Look again.
                 Err(now) if now != front => {}
+                Err(_) if self.watch.is_due(waiter.was_short) => {
+                    look_for_the_dead(&self.memory);
+                    let held_up_by = self.held_up_by;
+                    if let Some(row) = held_too_long(&self.memory, held_up_by, &mut self.watch) {
+                        return Err(ClaimError::Held { row });
+                    }
+                }
                 Err(lo) => {
                     if !waiter.pause(self.what_wakes_at_the_gate()) {
                         self.heed_signals()?;
                         return Err(self.why_nothing_is_free(lo));
-                    }
-                    if waiter.is_to_look() {
-                        look_for_the_dead(&self.memory);
-                        if let Some(row) = held_too_long(&self.memory, self.held_up_by, waiter) {
-                            return Err(ClaimError::Held { row });
-                        }
                     }
                 }
             }
@@ -449,8 +456,8 @@ impl<T> Claimer<T> {
 impl<T> Drop for Claimer<T> {
     fn drop(&mut self) {
         let region = self.memory.region();
-        if region.header().status.signal().is_inherited() {
-            return; // It is the parent's.
+        if region.is_inherited() {
+            return;
         }
         self.skip_leaked_claim();
         let region = self.memory.region();

@@ -18,7 +18,7 @@ use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
 use crate::stamp::Reading;
-use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, let_batches_grow};
+use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_grow};
 
 /// What a consumer is to be like; made by [`Ring::consumer`](crate::Ring::consumer).
 ///
@@ -90,7 +90,7 @@ impl<T> ConsumerBuilder<T> {
     /// ```
     /// # use annulus_ring::{Liveness, OnDeath, Ring};
     /// # struct AllDead;
-    /// # impl Liveness for AllDead {
+    /// # unsafe impl Liveness for AllDead {
     /// #     type Proof = ();
     /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
     /// # }
@@ -256,7 +256,7 @@ impl<T> ConsumerBuilder<T> {
     /// ```
     /// # use annulus_ring::{Liveness, OnDeath, Ring};
     /// # struct AllDead;
-    /// # impl Liveness for AllDead {
+    /// # unsafe impl Liveness for AllDead {
     /// #     type Proof = ();
     /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
     /// # }
@@ -283,7 +283,7 @@ impl<T> ConsumerBuilder<T> {
     /// ```
     /// # use annulus_ring::{Liveness, Ring};
     /// # struct AllDead;
-    /// # impl Liveness for AllDead {
+    /// # unsafe impl Liveness for AllDead {
     /// #     type Proof = ();
     /// #     fn prove_dead(&self, _: usize) -> Option<()> { Some(()) }
     /// # }
@@ -394,6 +394,7 @@ impl<T> ConsumerBuilder<T> {
     fn joined(&self, roster: Roster<'_, T>, entry: Entry, told: &[Presence]) -> Consumer<T> {
         let (kind, name) = roster.member(entry.row);
         self.memory.row(entry.row).hot.set_hold_for(self.hold_for);
+        let is_shared = self.memory.region().shared_memory().is_some();
         let mut told = told.to_vec();
         told.push(Presence::Joined { kind, name });
         roster.tell_all(&told);
@@ -404,6 +405,7 @@ impl<T> ConsumerBuilder<T> {
             wait: self.wait,
             batch_limit: self.batch_limit as u64,
             waits: Waits::default(),
+            watch: Watch::new(is_shared || self.require_producer),
         }
     }
 }
@@ -448,6 +450,7 @@ pub struct Consumer<T> {
     batch_limit: u64,
     require_producer: bool,
     waits: Waits,
+    watch: Watch,
 }
 
 impl<T> Consumer<T> {
@@ -697,17 +700,23 @@ impl<T> Consumer<T> {
         self.probe.take_stepped_over()
     }
 
-    /// Looks for the dead, for who has waited for long.
-    pub(crate) fn look_for_the_dead(&self) {
-        look_for_the_dead(&self.probe.memory);
-    }
-
     /// Whether those that it waits for may die unseen.
     pub(crate) fn is_in_company(&self) -> bool {
         self.probe.memory.region().shared_memory().is_some() || self.require_producer
     }
 
     pub(crate) fn is_ready(&mut self) -> bool {
+        if self.has_something() {
+            return true;
+        }
+        if self.watch.is_due(true) {
+            look_for_the_dead(&self.probe.memory);
+            return self.has_something() || self.has_no_producer();
+        }
+        false
+    }
+
+    fn has_something(&mut self) -> bool {
         self.probe.look(Reach::OneBatch) > self.probe.read() || self.what_ended_it().is_some()
     }
 
@@ -742,6 +751,9 @@ impl<T> Consumer<T> {
         let mut waiter = Waiter::new(self.wait, patience, self.is_in_company());
         let to = self.wait_by(&mut waiter);
         self.waits.add(&waiter);
+        if to.is_ok() {
+            self.watch.rest();
+        }
         to
     }
 
@@ -758,6 +770,18 @@ impl<T> Consumer<T> {
             if self.probe.read() > read {
                 continue; // What it has stepped over may have been the last: nobody would wake it.
             }
+            if self.watch.is_due(waiter.was_short) {
+                look_for_the_dead(&self.probe.memory);
+                if self.has_no_producer() {
+                    return Err(NotReady::NoProducer);
+                }
+                let held_up_by = self.probe.held_up_by();
+                let memory = &self.probe.memory;
+                if let Some(row) = held_too_long(memory, held_up_by, &mut self.watch) {
+                    return Err(NotReady::Held { row });
+                }
+                continue;
+            }
             if !waiter.pause(self.probe.what_wakes()) {
                 return Err(if self.probe.is_gated() {
                     NotReady::Gated
@@ -766,16 +790,6 @@ impl<T> Consumer<T> {
                 } else {
                     NotReady::Idle
                 });
-            }
-            if waiter.is_to_look() {
-                look_for_the_dead(&self.probe.memory);
-                if self.has_no_producer() {
-                    return Err(NotReady::NoProducer);
-                }
-                let held_up_by = self.probe.held_up_by();
-                if let Some(row) = held_too_long(&self.probe.memory, held_up_by, waiter) {
-                    return Err(NotReady::Held { row });
-                }
             }
         }
     }

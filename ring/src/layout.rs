@@ -12,6 +12,7 @@
 //! another writes: a line is handed over only to hand something over.
 
 use std::alloc;
+#[cfg(all(not(loom), target_arch = "x86_64", target_os = "linux"))]
 use std::mem::offset_of;
 
 use crossbeam_utils::CachePadded;

@@ -196,9 +196,7 @@ pub use ring::{BuildError, Producers, Ring, RingBuilder};
 pub use roster::{JoinError, Presence, ProducerError, Start};
 pub use select::{NoParking, Waiting, try_any, wait_any, wait_any_deadline};
 pub use sequence::Sequence;
-#[cfg(not(loom))]
-pub use shared::disown;
-pub use shared::{Geometry, Lease, SharedMemory, Unusable};
+pub use shared::{Geometry, Lease, SharedMemory, Unusable, disown};
 pub use snapshot::{Member, Snapshot};
 #[cfg(any(loom, failpoints))]
 pub use step::{Step, at_each_step};

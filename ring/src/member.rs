@@ -451,7 +451,6 @@ impl Status {
     }
 
     /// Makes it of no use to this process, which has a copy of its own.
-    #[cfg(not(loom))]
     pub(crate) fn disown(&self) {
         // ORDER(close): as the others; there is nothing before it.
         self.signal.fetch_or(Signal::INHERITED, Ordering::Release);

@@ -36,13 +36,18 @@ use crate::shared::SharedMemory;
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
-use crate::wait::Waiter;
+use crate::wait::Watch;
 
 /// Proves that members are dead.
 ///
 /// A row is used again once its dead member is freed: forget it before [`Ring::recover`] can meet another
 /// member there. That a thread has been joined is a proof; that it is finished is none, as what it wrote
 /// need not be visible yet.
+///
+/// # Safety
+/// 1. The member in a row for which a proof is given never does anything again: what it was writing others will write,
+///    what it was reading others will overwrite.
+/// 2. Everything that it has done is visible to who gets the proof.
 ///
 /// # Examples
 /// ```
@@ -52,7 +57,8 @@ use crate::wait::Waiter;
 /// /// The rows of threads that have been joined, locked by who has a proof.
 /// struct Joined(Mutex<Vec<usize>>);
 ///
-/// impl<'j> Liveness for &'j Joined {
+/// // SAFETY: a thread that has been joined does nothing any more, and all that it did came before.
+/// unsafe impl<'j> Liveness for &'j Joined {
 ///     type Proof = MutexGuard<'j, Vec<usize>>;
 ///
 ///     fn prove_dead(&self, row: usize) -> Option<Self::Proof> {
@@ -69,7 +75,7 @@ use crate::wait::Waiter;
 /// assert_eq!(ring.recover(&&joined).freed, [row]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Liveness {
+pub unsafe trait Liveness {
     /// A proof, and the right to change what the dead member left: as long as it is kept, nobody else gets
     /// one for this row.
     type Proof;
@@ -128,7 +134,8 @@ impl<T> Ring<T> {
     /// /// Knows the rows of threads that have been seen to end.
     /// struct Ended(Vec<usize>);
     ///
-    /// impl Liveness for Ended {
+    /// // SAFETY: here, in one thread, after the member was forgotten.
+    /// unsafe impl Liveness for Ended {
     ///     type Proof = ();
     ///
     ///     fn prove_dead(&self, row: usize) -> Option<()> {
@@ -174,7 +181,7 @@ impl<T> Ring<T> {
     /// # use annulus_ring::{Liveness, ProducerError, Ring};
     /// /// Knows the row of a thread that has ended.
     /// struct Ended(usize);
-    /// # impl Liveness for Ended {
+    /// # unsafe impl Liveness for Ended {
     /// #     type Proof = ();
     /// #     fn prove_dead(&self, row: usize) -> Option<()> { (row == self.0).then_some(()) }
     /// # }
@@ -316,7 +323,8 @@ fn finish_what_the_dead_began<T>(
 /// Leases are taken, and rows change hands, under the lock of the table: under that lock it stays so.
 pub(crate) struct Leases<'m>(pub(crate) &'m dyn SharedMemory);
 
-impl Liveness for Leases<'_> {
+// SAFETY: who has no lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun.
+unsafe impl Liveness for Leases<'_> {
     type Proof = ();
 
     fn prove_dead(&self, row: usize) -> Option<()> {
@@ -348,7 +356,7 @@ pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
 pub(crate) fn held_too_long<T>(
     memory: &Memory<T>,
     held_up_by: Option<usize>,
-    waiter: &mut Waiter,
+    watch: &mut Watch,
 ) -> Option<usize> {
     let row = held_up_by?;
     let is_dead = memory
@@ -356,7 +364,7 @@ pub(crate) fn held_too_long<T>(
         .shared_memory()
         .is_some_and(|shared| !shared.is_leased(row));
     let long = memory.row(row).hot.hold_for()?;
-    (is_dead && waiter.has_waited_for_successor(row, long)).then_some(row)
+    (is_dead && watch.has_waited_for_successor(row, long)).then_some(row)
 }
 
 /// Whether a producer lives.

@@ -117,6 +117,11 @@ impl<T> Region<T> {
         }
     }
 
+    /// Whether it is the parent's of this process, which has been forked.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.shared_memory().is_some() && self.header().status.signal().is_inherited()
+    }
+
     /// Every consumer that the one in this row comes after, directly or through others.
     pub(crate) fn closure(&self, row: usize) -> Rows {
         self.rows()[row].record.closure(self.rows().len())
@@ -455,6 +460,19 @@ impl<T> SlotPtr<T> {
         }
     }
 
+    /// Makes the slot of this index one that is not published, with this event.
+    ///
+    /// # Safety
+    /// 1. The index is of one of the slots, and nobody else uses it yet.
+    pub(crate) unsafe fn fill(self, index: usize, event: T) {
+        // SAFETY: inside the slots and aligned, as the picture says; the caller's alone.
+        unsafe { self.events.at(index).write(EventCell::new(event)) };
+        if let Some(stamps) = self.stamps {
+            // SAFETY: as above.
+            unsafe { stamps.at(index).write(Stamp::new()) };
+        }
+    }
+
     #[inline]
     fn index(self, sequence: Sequence) -> usize {
         (sequence & self.mask) as usize
@@ -575,13 +593,9 @@ impl<T> SlotArray<T> {
             filled: 0,
         };
         for index in 0..capacity {
-            let event = EventCell::new(factory());
-            // SAFETY: inside the allocation and aligned, as the picture says; nobody else knows of it.
-            unsafe { array.ptr.events.at(index).write(event) };
-            if let Some(stamps) = array.ptr.stamps {
-                // SAFETY: as above.
-                unsafe { stamps.at(index).write(Stamp::new()) };
-            }
+            let event = factory();
+            // SAFETY: inside the allocation, and nobody else knows of it.
+            unsafe { array.ptr.fill(index, event) };
             array.filled += 1;
         }
         Ok(array)

@@ -164,7 +164,15 @@ impl<T> Ring<T> {
     pub fn close(&self) {
         let region = self.memory.region();
         match Roster::lock(region) {
-            Ok(roster) => roster.close(),
+            Ok(roster) => {
+                roster.close();
+                if let Some(shared) = region.shared_memory() {
+                    // If it is the only producer that has died, it cannot agree.
+                    let mut told = Vec::new();
+                    free_the_dead(&self.memory, &roster, &Leases(shared), &mut told);
+                    roster.tell_all(&told);
+                }
+            }
             Err(Unusable::Busy) => close_beside(region),
             Err(_) => return,
         }

@@ -132,7 +132,7 @@ impl<'r, T> Roster<'r, T> {
         let Some(shared) = region.shared_memory() else {
             return Self::look(region);
         };
-        if region.header().status.signal().is_inherited() {
+        if region.is_inherited() {
             return None;
         }
         let watchers = region.joins.try_lock().ok()?;
@@ -146,7 +146,7 @@ impl<'r, T> Roster<'r, T> {
     /// For who changes nothing: other processes may do so meanwhile. None if the ring is the parent's of this
     /// process, where somebody may have had the lock.
     pub(crate) fn look(region: &'r Region<T>) -> Option<Self> {
-        if region.header().status.signal().is_inherited() {
+        if region.is_inherited() {
             return None;
         }
         // Nothing under this lock can panic half way, so a poisoned one is as good as another.

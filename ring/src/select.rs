@@ -34,7 +34,6 @@ mod sealed {
         fn what_wakes(&self) -> Place<'_>;
         fn may_park(&self) -> bool;
         fn is_in_company(&self) -> bool;
-        fn look_for_the_dead(&self);
     }
 
     /// Where a consumer is woken; not for users to look into.
@@ -56,10 +55,6 @@ impl<T> sealed::Waiting for Consumer<T> {
 
     fn is_in_company(&self) -> bool {
         Consumer::is_in_company(self)
-    }
-
-    fn look_for_the_dead(&self) {
-        Consumer::look_for_the_dead(self);
     }
 }
 
@@ -153,9 +148,6 @@ fn wait_for(
         let places = consumers.iter().map(|consumer| consumer.what_wakes().0);
         if !waiter.pause_at_any(places) {
             return Ok(None);
-        }
-        if waiter.is_to_look() {
-            (consumers.iter()).for_each(|consumer| consumer.look_for_the_dead());
         }
     }
 }

@@ -12,10 +12,12 @@
 use std::alloc;
 use std::error::Error;
 use std::fmt;
+#[cfg(not(loom))]
 use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use crate::layout::{Header, Row, SlotPicture};
+#[cfg(not(loom))]
 use crate::member::Status;
 use crate::region::{Memory, Region, SlotPtr, Words};
 use crate::ring::{BuildError, Ring, RingBuilder};
@@ -134,30 +136,67 @@ impl RingBuilder {
         )
     }
 
-    /// Makes a ring of zeroes, which are then an empty ring of events that are zeroes.
+    /// Makes an empty ring, whose events `factory` makes in the order of their slots.
     ///
     /// # Errors
     /// As [`RingBuilder::build`].
     ///
+    /// # Panics
+    /// If `factory` panics.
+    ///
     /// # Safety
-    /// 1. At `base` there are as many bytes as [`RingBuilder::geometry`] says, aligned as it says; they are
-    ///    zero, and nobody else uses them yet.
+    /// 1. At `base` there are as many bytes as [`RingBuilder::geometry`] says for such events, aligned as it says,
+    ///    and nobody else uses them yet.
+    /// 2. `T` takes no more space than such an event, and is aligned no more.
     ///
     /// # Examples
     /// See package `annulus-ipc`.
-    #[cfg(not(loom))]
-    pub unsafe fn format(&self, base: NonNull<u8>, event: alloc::Layout) -> Result<(), BuildError> {
-        let geometry = self.geometry(event)?;
-        // SAFETY: inside, aligned, and nobody else's, as the caller promises; a stamp of 0 is one that
-        // has not been published.
-        unsafe { base.cast().write(Header::new()) };
+    pub unsafe fn format<T>(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+        mut factory: impl FnMut() -> T,
+    ) -> Result<(), BuildError> {
+        // SAFETY: as the caller promises.
+        let (words, slots) = unsafe { self.parts::<T>(base, event) }?;
+        // SAFETY: inside, aligned, and nobody else's.
+        unsafe { words.header.write(Header::new()) };
+        let rows = words.rows.cast::<Row>();
         for row in 0..self.members {
             // SAFETY: inside.
-            let at = unsafe { base.byte_add(geometry.rows + row * geometry.row_stride) };
+            let row = unsafe { rows.add(row) };
             // SAFETY: as the header.
-            unsafe { at.cast().write(Row::new()) };
+            unsafe { row.write(Row::new()) };
+        }
+        for index in 0..self.capacity {
+            // SAFETY: one of the slots, and nobody else's.
+            unsafe { slots.fill(index, factory()) };
         }
         Ok(())
+    }
+
+    /// Where the parts of the ring are that lies there.
+    ///
+    /// # Safety
+    /// 1. At `base` there are as many bytes as [`RingBuilder::geometry`] says, aligned as it says.
+    unsafe fn parts<T>(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+    ) -> Result<(Words, SlotPtr<T>), BuildError> {
+        let geometry = self.geometry(event)?;
+        let picture = self.picture(event)?;
+        // SAFETY: inside, as the caller promises.
+        let rows = unsafe { base.byte_add(geometry.rows) };
+        // SAFETY: as above.
+        let slots = unsafe { base.byte_add(geometry.slots) };
+        let words = Words {
+            header: base.cast(),
+            rows: NonNull::slice_from_raw_parts(rows.cast(), self.members),
+        };
+        // SAFETY: the picture is part of the geometry.
+        let slots = unsafe { SlotPtr::at(slots, &picture, self.capacity) };
+        Ok((words, slots))
     }
 
     /// The ring that lies in this memory. Its members may park unless it is told
@@ -172,30 +211,18 @@ impl RingBuilder {
     ///
     /// # Safety
     /// 1. The memory was [formatted](RingBuilder::format) by a builder of the same values for events of this size
-    ///    and alignment, and zeroes of an event are what `T` may be, as is everything that others write there.
-    /// 2. `T` has that size and alignment; or it has no size, and no events are read or written.
+    ///    and alignment, and whatever is written there by others is a `T`.
+    /// 2. `T` has that size and alignment; or it takes less, and events are what was formatted, or not looked at.
     ///
     /// # Examples
     /// See package `annulus-ipc`.
-    #[cfg(not(loom))]
     pub unsafe fn attach<T: Send + Sync>(
         &self,
         memory: SharedByAll<dyn SharedMemory>,
         event: alloc::Layout,
     ) -> Result<Ring<T>, BuildError> {
-        let geometry = self.geometry(event)?;
-        let picture = self.picture(event)?;
-        let base = memory.base();
-        // SAFETY: inside the memory, as the caller promises.
-        let rows = unsafe { base.byte_add(geometry.rows) };
-        // SAFETY: as above.
-        let slots = unsafe { base.byte_add(geometry.slots) };
-        let words = Words {
-            header: base.cast(),
-            rows: NonNull::slice_from_raw_parts(rows.cast(), self.members),
-        };
-        // SAFETY: the picture is part of the geometry.
-        let slots = unsafe { SlotPtr::at(slots, &picture, self.capacity) };
+        // SAFETY: as the memory's maker promises, if it was formatted so.
+        let (words, slots) = unsafe { self.parts(memory.base(), event) }?;
         // SAFETY: they point into the memory, to what the caller promises is there.
         let region = unsafe { Region::shared(words, slots, self, memory) };
         Ok(Ring::of(Memory::new(region)))
@@ -212,7 +239,6 @@ impl RingBuilder {
 ///
 /// # Examples
 /// See package `annulus-ipc`.
-#[cfg(not(loom))]
 pub unsafe fn disown(base: NonNull<u8>) {
     // SAFETY: the header is smaller than a page, and zeroes are one.
     let header = unsafe { base.cast::<Header>().as_ref() };

@@ -190,12 +190,8 @@ pub(crate) struct Waiter {
     prepared_at: Vec<(*const EventCount, Epoch)>,
     /// Whether those waited for may die unseen: then it sleeps for short times only, and looks.
     in_company: bool,
-    /// The dead consumer whose successor it waits for, and since when it knows.
-    held_up: Option<(usize, Instant)>,
-    /// When it has to look for the dead again.
-    look_at: Option<Instant>,
-    /// How many short pauses it has made since it last looked at the clock for that.
-    short_pauses: u32,
+    /// Whether its last pause, if there was one, was no more than one of the processor.
+    pub(crate) was_short: bool,
 }
 
 impl Waiter {
@@ -207,9 +203,7 @@ impl Waiter {
             wait,
             patience,
             in_company,
-            held_up: None,
-            look_at: None,
-            short_pauses: 0,
+            was_short: true,
             pauses: 0,
             has_paused: false,
             parks: 0,
@@ -232,7 +226,7 @@ impl Waiter {
             match self.prepared.take() {
                 Some((prepared, epoch)) if ptr::eq(prepared, place) => {
                     self.parks += 1;
-                    self.short_pauses = 0;
+                    self.was_short = false;
                     place.sleep(epoch, self.longest_sleep());
                 }
                 _ => self.prepared = Some((place, place.prepare())),
@@ -287,37 +281,11 @@ impl Waiter {
                 } else {
                     let most = self.longest_sleep();
                     sleep(most.map_or(nap, |most| most.min(nap)));
-                    self.short_pauses = 0;
+                    self.was_short = false;
                 }
             }
         }
         self.pauses = (self.pauses + 1).min(u32::MAX - 1); // `Spin` spins for ever.
-    }
-
-    /// Whether it is time, after a pause, to look for the dead: those waited for may be among them.
-    #[inline]
-    pub(crate) fn is_to_look(&mut self) -> bool {
-        if !self.in_company || (1..64).contains(&self.short_pauses) {
-            return false;
-        }
-        self.short_pauses = 0;
-        let now = Instant::now();
-        let is_to_look = self.look_at.is_some_and(|time| time <= now);
-        if is_to_look || self.look_at.is_none() {
-            self.look_at = Some(now + BETWEEN_LOOKS);
-        }
-        is_to_look
-    }
-
-    /// Whether it has waited for a successor of the dead consumer in this row for so long.
-    pub(crate) fn has_waited_for_successor(&mut self, row: usize, long: Duration) -> bool {
-        let now = Instant::now();
-        let since = match self.held_up {
-            Some((same, since)) if same == row => since,
-            _ => now,
-        };
-        self.held_up = Some((row, since));
-        now - since >= long
     }
 
     fn longest_sleep(&self) -> Option<Duration> {
@@ -347,10 +315,10 @@ impl Waiter {
     fn spin_then_yield(&mut self, spins: u32) {
         if self.pauses < spins {
             spin_loop();
-            self.short_pauses += 1;
+            self.was_short = true;
         } else {
             yield_now();
-            self.short_pauses = 0;
+            self.was_short = false;
         }
     }
 }
@@ -358,9 +326,88 @@ impl Waiter {
 /// How long a member sleeps that has to look for the dead now and then.
 const LONGEST_SLEEP: Duration = Duration::from_millis(5);
 
+/// When a member looks for the dead among those that it waits for: now and then while it finds nothing, in
+/// one call or in many.
+pub(crate) struct Watch {
+    /// Whether those waited for may die unseen.
+    in_company: bool,
+    look_at: Option<Instant>,
+    /// The last look at the clock, and how many times to do without one.
+    clock: Option<Instant>,
+    polls_left: u32,
+    /// The dead consumer whose successor it waits for, and since when it knows.
+    held_up: Option<(usize, Instant)>,
+}
+
+impl Watch {
+    pub(crate) fn new(in_company: bool) -> Self {
+        Self {
+            in_company,
+            look_at: None,
+            clock: None,
+            polls_left: 0,
+            held_up: None,
+        }
+    }
+
+    /// Whether it is time to look; for who has found nothing, at once or after a pause that was short or not.
+    #[inline]
+    pub(crate) fn is_due(&mut self, was_short: bool) -> bool {
+        if !self.in_company {
+            return false;
+        }
+        if cfg!(loom) {
+            self.polls_left ^= 1; // A model has no clock.
+            return self.polls_left == 1;
+        }
+        if was_short && self.polls_left > 0 {
+            self.polls_left -= 1;
+            return false;
+        }
+        self.is_due_by_the_clock()
+    }
+
+    #[cold]
+    fn is_due_by_the_clock(&mut self) -> bool {
+        let now = Instant::now();
+        // Who polls fast looks at the clock less often.
+        let is_fast = self.clock.is_some_and(|then| now - then < POLLS_TAKE);
+        self.polls_left = if is_fast { POLLS } else { 0 };
+        self.clock = Some(now);
+        let is_due = self.look_at.is_some_and(|time| time <= now);
+        if is_due || self.look_at.is_none() {
+            self.look_at = Some(now + BETWEEN_LOOKS);
+        }
+        is_due
+    }
+
+    /// It has found something: the next look is for when it waits again.
+    pub(crate) fn rest(&mut self) {
+        self.look_at = None;
+        self.held_up = None;
+    }
+
+    /// Whether it has waited for a successor of the dead consumer in this row for so long.
+    pub(crate) fn has_waited_for_successor(&mut self, row: usize, long: Duration) -> bool {
+        let now = Instant::now();
+        let since = match self.held_up {
+            Some((same, since)) if same == row => since,
+            _ => now,
+        };
+        self.held_up = Some((row, since));
+        now - since >= long
+    }
+}
+
 /// How long a member waits before it looks for the dead: a look takes some microseconds, so that is a few
 /// thousandths of its time.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
+/// So many fast polls for a look at the clock.
+const POLLS: u32 = 64;
+
+/// If they take less than this.
+const POLLS_TAKE: Duration = Duration::from_micros(200);
 
 /// The pause of a consumer that has drained a backlog, before it polls the shared lines again.
 ///

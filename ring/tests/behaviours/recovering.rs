@@ -24,7 +24,8 @@ use crate::{
 /// Those in these rows are dead.
 struct Dead(Vec<usize>);
 
-impl Liveness for Dead {
+// SAFETY: each names the rows of members that it has forgotten, or of threads that it has joined.
+unsafe impl Liveness for Dead {
     type Proof = ();
 
     fn prove_dead(&self, row: usize) -> Option<()> {
@@ -35,7 +36,8 @@ impl Liveness for Dead {
 /// No row is alive.
 struct Everybody;
 
-impl Liveness for Everybody {
+// SAFETY: as above: nobody is alive where it is used.
+unsafe impl Liveness for Everybody {
     type Proof = ();
 
     fn prove_dead(&self, _: usize) -> Option<()> {
@@ -414,7 +416,8 @@ fn d4_several_recover_at_once_while_others_go_on() {
 
     struct Proof<'d>(&'d Deaths, usize);
 
-    impl<'d> Liveness for &'d Deaths {
+    // SAFETY: as above.
+    unsafe impl<'d> Liveness for &'d Deaths {
         type Proof = Proof<'d>;
 
         fn prove_dead(&self, row: usize) -> Option<Proof<'d>> {
