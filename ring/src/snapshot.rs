@@ -55,6 +55,22 @@ pub struct Snapshot {
 /// assert_eq!((slowest.name.as_str(), slowest.position, slowest.lag), ("journal", 0, 3));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+/// What has been claimed and not published holds up everybody behind it; the member whose it is:
+/// ```
+/// # use annulus_ring::{Producers, Ring};
+/// let ring = Ring::builder(8).producers(Producers::Many).build(u64::default)?;
+/// let (mut slow, mut quick) = (ring.shared_producer()?, ring.shared_producer()?);
+/// let row = slow.row();
+/// let claim = slow.claim(2)?;
+/// quick.publish_value(7)?;
+///
+/// let snapshot = ring.snapshot();
+/// assert_eq!((snapshot.published, snapshot.claimed), (0, 3));
+/// let mut members = snapshot.members.iter();
+/// let holds_up = members.find(|member| member.claim == Some(snapshot.published));
+/// assert_eq!(holds_up.unwrap().row, row);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Member {
@@ -67,12 +83,19 @@ pub struct Member {
     /// Of a consumer, the next sequence that it has not released. Of one of many producers, where its
     /// latest claim started; of one that has none, or does not tell, the end of what is published.
     pub position: Sequence,
+    /// Of one of many producers, where its latest claim started, if it tells. It may have been published since; if
+    /// not, and it starts where the snapshot's [`published`](Snapshot::published) ends, everybody waits for it.
+    /// For a moment a producer also tells of a claim that another one then gets.
+    pub claim: Option<Sequence>,
     /// Of a consumer, how many published sequences it has not released; of a producer 0.
     pub lag: u64,
     /// The process in which it lives, or lived, as that knows itself; if processes share the ring.
     pub process: Option<u32>,
     /// Whether that is known to be dead, and it has not been recovered, or is held for a successor.
     pub is_dead: bool,
+    /// Whether it is dead and stays where it is until a successor comes: a consumer whose gate is
+    /// [held](crate::OnDeath::Hold), or the only producer.
+    pub is_held: bool,
     /// How many sequences a consumer has stepped over, or a producer has claimed and given up.
     pub skipped: u64,
 }
@@ -82,10 +105,11 @@ impl Snapshot {
         let header = memory.header();
         let roster = Roster::look(memory.region());
         let signal = header.status.signal();
-        let members = roster.iter().flat_map(Roster::members);
-        let mut members: Vec<Member> = members
-            .map(|(row, kind, name)| Member::of(memory, row, kind, name))
-            .collect();
+        let mut members = roster.map_or(Vec::new(), |roster| {
+            let members = roster.members();
+            let member = |(row, kind, name)| Member::of(memory, &roster, row, kind, name);
+            members.map(member).collect()
+        });
         let front = match memory.region().producers {
             Producers::One => header.published.observe(),
             Producers::Many => published_front(memory),
@@ -121,22 +145,40 @@ impl Member {
         is_at.then_some(self.position)
     }
 
-    fn of<T>(memory: &Memory<T>, index: usize, kind: MemberKind, name: String) -> Self {
+    fn of<T>(
+        memory: &Memory<T>,
+        roster: &Roster<'_, T>,
+        index: usize,
+        kind: MemberKind,
+        name: String,
+    ) -> Self {
         let row = memory.row(index);
-        let position = match kind {
+        let claim = match kind {
             MemberKind::Producer => row.hot.intent.observe(),
+            MemberKind::Consumer | MemberKind::Stage | MemberKind::MutableStage => None,
+        };
+        let position = match kind {
+            MemberKind::Producer => claim,
             MemberKind::Consumer | MemberKind::Stage | MemberKind::MutableStage => {
                 row.hot.position.observe()
             }
         };
         let shared = memory.region().shared_memory();
+        let is_dead = shared.is_some_and(|shared| !shared.is_leased(index));
+        let stays_when_dead = match kind {
+            MemberKind::Producer => memory.region().producers == Producers::One,
+            // One that was leaving when it died has no gate to hold.
+            _ => position.is_some() && roster.holds_when_dead(index),
+        };
         Self {
             process: row.hot.process(),
-            is_dead: shared.is_some_and(|shared| !shared.is_leased(index)),
+            is_dead,
+            is_held: is_dead && stays_when_dead,
             row: index,
             name,
             kind,
             position: position.unwrap_or(Sequence::MAX),
+            claim,
             lag: 0,
             skipped: row.record.skipped(),
         }
