@@ -320,6 +320,47 @@ impl Inspection {
         Ok(self.memory.stat()?.st_size as u64)
     }
 
+    /// Whether it has living members, or somebody is joining or leaving: if not, [`Directory::unlink_unused`] removes
+    /// it. Who has it open and is no member does not count.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-used-{}", std::process::id());
+    /// let ring = Segment::<u64>::create(name, 8)?;
+    /// let inspection = Directory::default().inspect(name)?;
+    /// let feed = ring.producer()?;
+    /// assert!(inspection.is_used());
+    /// drop(feed);
+    /// assert!(!inspection.is_used());
+    /// # Directory::default().unlink(name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.memory.is_used(self.about.header.ring.members)
+    }
+
+    /// Whether its name has been removed since this look at it began; there may be another ring of that name now.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-unlinked-{}", std::process::id());
+    /// # let ring = Segment::<u64>::create(name, 8)?;
+    /// let inspection = Directory::default().inspect(name)?;
+    /// assert!(!inspection.is_unlinked()?);
+    /// Directory::default().unlink(name)?;
+    /// assert!(inspection.is_unlinked()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn is_unlinked(&self) -> io::Result<bool> {
+        Ok(self.memory.stat()?.st_nlink == 0)
+    }
+
     /// Where it and its members are, now. A member that [is dead](annulus_ring::Member::is_dead) has not been
     /// recovered yet, or is held for a successor.
     ///
