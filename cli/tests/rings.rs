@@ -4,7 +4,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -574,6 +574,27 @@ fn d7_nonsense_in_a_ring_is_shown_and_ends_nothing() {
         }
         assert_eq!(entry(&own.json(&["ls"]), "whole")["occupancy"], 40);
     }
+}
+
+#[test]
+fn d7_a_file_full_of_holes_takes_no_memory_when_it_is_looked_at() {
+    let own = Own::new("holes");
+    drop(own.create("whole", 1 << 20));
+    let mut whole = File::open(own.file("whole")).unwrap();
+    let mut start = vec![0; 4096];
+    whole.read_exact(&mut start).unwrap();
+    fs::write(own.file("holes"), &start).unwrap();
+    let holes = own.open("holes");
+    let size = whole.metadata().unwrap().len();
+    holes.set_len(size).unwrap();
+
+    let listing = own.json(&["ls"]);
+    assert_eq!(entry(&listing, "holes")["size_bytes"], size);
+    own.text(&["stat", "holes"]);
+    own.text(&["gc", "--yes"]);
+    assert!(!own.file("holes").exists());
+    let taken = 512 * holes.metadata().unwrap().blocks();
+    assert!(taken < size / 2, "{taken} of {size} bytes are taken");
 }
 
 #[test]

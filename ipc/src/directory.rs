@@ -106,14 +106,16 @@ impl Directory {
     /// # Examples
     /// See [`Inspection`].
     pub fn inspect(&self, name: &str) -> Result<Inspection, SegmentError> {
-        let opened = self.file_of(name, Access::Read).and_then(|(file, path)| {
-            let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
-            Ok(Inspection {
-                ring,
-                memory,
-                about,
-            })
-        });
+        let opened = self
+            .file_of(name, Access::Inspect)
+            .and_then(|(file, path)| {
+                let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
+                Ok(Inspection {
+                    ring,
+                    memory,
+                    about,
+                })
+            });
         opened.map_err(|cause| cause.of(self.shown(name)))
     }
 
@@ -175,8 +177,8 @@ impl Directory {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unlink_unused(&self, name: &str) -> Result<(), SegmentError> {
-        let unlinked = self.file_of(name, Access::Write).and_then(|(file, path)| {
-            let (memory, about) = look_into(file, Access::Write, None)?;
+        let unlinked = self.file_of(name, Access::Remove).and_then(|(file, path)| {
+            let (memory, about) = look_into(file, Access::Remove, None)?;
             let is_it_still = || memory.is_file_of(&path);
             // Who joins has the table locked, and looks then whether the file still has its name.
             let unlinked = memory.while_locked(|| {
@@ -213,7 +215,7 @@ impl Directory {
 
     fn file_of(&self, name: &str, access: Access) -> Result<(Descriptor, PathBuf), Cause> {
         let path = self.path_of(name)?;
-        let write = access == Access::Write;
+        let write = access.writes();
         let file = Descriptor::open(|| {
             // No link is followed, which could lead out of the directory; nothing is waited for, which a pipe would.
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -597,11 +597,24 @@ const HUGE_PAGE: usize = 2 << 20;
 /// How a `hugetlbfs` calls itself.
 const HUGETLBFS: u64 = 0x9584_58f6;
 
-/// Whether a ring is opened to be used or to be looked at.
+/// What a ring is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
+    /// To be used.
     Write,
+    /// To be observed.
     Read,
+    /// To look at what it says of itself, and where its members are.
+    Inspect,
+    /// The same, and to lock its table.
+    Remove,
+}
+
+impl Access {
+    /// Whether its file is opened for writing, without which there are no locks.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Remove)
+    }
 }
 
 /// Opens what this file, which has been opened for it alone, has in it, as a ring of `T`.
@@ -633,7 +646,7 @@ pub(crate) fn attach_untyped(
     file: Descriptor,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Ring<()>, Arc<Memory>, About), Cause> {
-    let (memory, about) = look_into(file, Access::Read, named)?;
+    let (memory, about) = look_into(file, Access::Inspect, named)?;
     let memory = Arc::new(memory);
     // SAFETY: as in `attach`; of its events nothing is read.
     let ring = unsafe {
@@ -695,11 +708,14 @@ impl Memory {
             match access {
                 Access::Write => options.populate().map_raw(file.as_raw_fd()),
                 Access::Read => options.populate().map_raw_read_only(file.as_raw_fd()),
+                // A few of its pages will do; and a file that somebody has left there may be all holes, which
+                // would take memory.
+                Access::Inspect | Access::Remove => options.map_raw_read_only(file.as_raw_fd()),
             }
         };
         Ok(Self {
             map: Map::of(ring, || map(&file))?,
-            locks: file.reopen(access == Access::Write)?,
+            locks: file.reopen(access.writes())?,
             file,
             ring,
             is_named,
