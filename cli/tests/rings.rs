@@ -1,6 +1,7 @@
 //! Runs the real `annulus ls`, `stat` and `gc` on rings whose members live, are stopped, are killed, or write nonsense.
 #![cfg(target_os = "linux")]
 
+use std::alloc::Layout;
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus::ipc::{Directory, Plain, Segment};
-use annulus::ring::{Layout, OnDeath, Producers, Ring, RingBuilder};
+use annulus::ring::{OnDeath, Producers, Ring, RingBuilder};
 use serde_json::{Value, json};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -151,7 +152,7 @@ fn what_a_ring_is_is_shown() {
     let own = Own::new("what");
     let ring = Ring::builder(1024)
         .producers(Producers::Many)
-        .layout(Layout::Apart)
+        .layout(annulus::ring::Layout::Apart)
         .members(5)
         .require_consumers(1)
         .no_parking();
@@ -542,7 +543,7 @@ fn d7_nonsense_in_a_ring_is_shown_and_ends_nothing() {
         for name in ["whole", "many"] {
             let mut bytes = fs::read(own.file(name)).unwrap();
             // Every other time what says of the ring what it is stays as it was.
-            let start = if round % 2 == 0 { 4096 } else { 0 };
+            let start = if round % 2 == 0 { PAGE } else { 0 };
             for _ in 0..=random.below(200) {
                 // Words of all ones, small numbers, and anything.
                 let word = match random.below(3) {
@@ -581,7 +582,7 @@ fn d7_a_file_full_of_holes_takes_no_memory_when_it_is_looked_at() {
     let own = Own::new("holes");
     drop(own.create("whole", 1 << 20));
     let mut whole = File::open(own.file("whole")).unwrap();
-    let mut start = vec![0; 4096];
+    let mut start = vec![0; PAGE];
     whole.read_exact(&mut start).unwrap();
     fs::write(own.file("holes"), &start).unwrap();
     let holes = own.open("holes");
@@ -595,6 +596,39 @@ fn d7_a_file_full_of_holes_takes_no_memory_when_it_is_looked_at() {
     assert!(!own.file("holes").exists());
     let taken = 512 * holes.metadata().unwrap().blocks();
     assert!(taken < size / 2, "{taken} of {size} bytes are taken");
+}
+
+#[test]
+fn d7_nonsense_in_a_huge_ring_is_not_looked_at_for_ever() {
+    let own = Own::new("huge");
+    let small = Ring::builder(8).producers(Producers::Many);
+    drop(own.create("small", small.clone()));
+    let mut bytes = fs::read(own.file("small")).unwrap();
+    let geometry = |ring: &RingBuilder| ring.geometry(Layout::new::<Quote>()).unwrap();
+    let ring_starts = (bytes.len() - geometry(&small).size) / PAGE * PAGE;
+
+    // The same with more slots than anybody can look at, all of them holes but the first: its stamp is of a later lap,
+    // and nobody has released the first one.
+    let huge = Ring::builder(1 << 34).producers(Producers::Many);
+    let size = (ring_starts + geometry(&huge).size).next_multiple_of(PAGE);
+    bytes[32..40].copy_from_slice(&(huge.capacity as u64).to_le_bytes());
+    bytes[88..96].copy_from_slice(&(size as u64).to_le_bytes());
+    let slots = ring_starts + geometry(&huge).slots;
+    bytes[slots..slots + 8].copy_from_slice(&(u64::MAX >> 1).to_le_bytes());
+    fs::write(own.file("huge"), &bytes).unwrap();
+    own.open("huge").set_len(size as u64).unwrap();
+
+    let mut stat = own.command(&["stat", "huge"]);
+    let mut stat = Process(stat.stdout(Stdio::null()).spawn().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = stat.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it looks and looks");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success());
 }
 
 #[test]
@@ -883,6 +917,8 @@ impl Drop for Own {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+const PAGE: usize = 4096;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

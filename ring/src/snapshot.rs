@@ -193,8 +193,11 @@ pub(crate) fn published_front<T>(memory: &Memory<T>) -> Sequence {
     for _ in 0..=2 * memory.capacity() {
         match memory.reading(front) {
             Reading::Events(hi) | Reading::Skip(hi) => front = hi,
-            // Somebody claimed a lap above `front`: consumers had passed it, or the floor.
-            Reading::Overtaken => front = known().max(front),
+            // Somebody claimed a lap above `front`: consumers had passed it, or the floor, and that shows by now.
+            Reading::Overtaken => match known() {
+                passed if passed > front => front = passed,
+                _ => break, // It is corrupt, and would be read again and again.
+            },
             Reading::Unpublished => break,
         }
     }
