@@ -72,9 +72,10 @@ impl Descriptor {
         self.fcntl(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
     }
 
-    /// Whether another description, in whatever process, has the lock of this byte.
+    /// Whether another description, in whatever process, has the lock of this byte. Who may only read the file can
+    /// have a lock for reading, which is none of ours.
     pub(crate) fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
+        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_RDLCK, byte)?;
         Ok(found != libc::F_UNLCK)
     }
 

@@ -411,7 +411,7 @@ impl RingBuilder {
         self
     }
 
-    /// Lets members wait by [parking](Wait::Park). By default they may not, and nobody pays for looking
+    /// Lets members wait by [parking](crate::Wait::Park). By default they may not, and nobody pays for looking
     /// whether somebody has to be woken: some 10 ns for each publication and each release.
     ///
     /// # Examples
@@ -430,7 +430,7 @@ impl RingBuilder {
         self
     }
 
-    /// Lets no member wait by parking, which is what it is by default on the heap, but not in memory that processes
+    /// Lets no member wait by [parking](crate::Wait::Park), which is what it is by default on the heap, but not in memory that processes
     /// share: who publishes there often and parks nowhere saves the look at who sleeps.
     ///
     /// # Examples
