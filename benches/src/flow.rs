@@ -16,9 +16,12 @@ use crate::link::{Event, Link, Plan, Sender, Words};
 /// If an event is lost, changed, read twice or, with one producer, out of order.
 pub fn flow<L: Link>(link: &L, plan: &Plan, batch: u64, events: u64) -> Duration {
     let (report, reported) = mpsc::channel();
-    let mut tally = Tally::new(report);
+    let mut counter = Counter {
+        tally: Tally::default(),
+        report,
+    };
     let (senders, reader) =
-        link.connect::<Words<1>, _>(plan, move |event| tally.add(event.number()));
+        link.connect::<Words<1>, _>(plan, move |event| counter.add(event.number()));
     let started = publish_all(senders, plan, batch, events);
     let outcome = reported
         .recv()
@@ -26,21 +29,21 @@ pub fn flow<L: Link>(link: &L, plan: &Plan, batch: u64, events: u64) -> Duration
     if let Some(reader) = reader {
         reader.join().expect("the consumer panicked");
     }
-    let expected = (0..events).fold(0, u64::wrapping_add);
+    let tally = outcome.tally;
     assert_eq!(
-        (outcome.count, outcome.sum),
-        (events, expected),
+        (tally.count, tally.sum),
+        (events, sum_of(events)),
         "events lost or changed"
     );
     assert!(
-        outcome.in_order || plan.producers > 1,
+        tally.out_of_order == 0 || plan.producers > 1,
         "events out of order"
     );
     outcome.ended.duration_since(started)
 }
 
 /// Divides the numbers among the producers; returns when the first of them began.
-pub(crate) fn publish_all<S: Sender>(
+pub(crate) fn publish_all<S: Sender + Send + 'static>(
     senders: Vec<S>,
     plan: &Plan,
     batch: u64,
@@ -79,7 +82,8 @@ pub(crate) fn share(index: usize, producers: usize, events: u64) -> Range<u64> {
     }
 }
 
-fn publish(sender: &mut impl Sender, numbers: Range<u64>, batch: u64) {
+/// Publishes these numbers in batches of so many.
+pub(crate) fn publish(sender: &mut impl Sender, numbers: Range<u64>, batch: u64) {
     if batch == 1 {
         return numbers.for_each(|number| sender.send(number));
     }
@@ -91,47 +95,52 @@ fn publish(sender: &mut impl Sender, numbers: Range<u64>, batch: u64) {
     }
 }
 
-/// What the consumer makes of the events; sent off when it is dropped, which is when it has ended.
-struct Tally {
-    count: u64,
-    sum: u64,
-    /// Where an event's number was not the next: cheaper than a hash, and no weaker.
-    out_of_order: u64,
-    report: mpsc::Sender<Outcome>,
+/// The sum of so many numbers, from 0.
+pub(crate) fn sum_of(events: u64) -> u64 {
+    (0..events).fold(0, u64::wrapping_add)
 }
 
-struct Outcome {
-    count: u64,
-    sum: u64,
-    in_order: bool,
-    ended: Instant,
+/// What a consumer makes of events whose numbers begin at 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: u64,
+    pub(crate) sum: u64,
+    /// Where an event's number was not the next: cheaper than a hash, and no weaker.
+    pub(crate) out_of_order: u64,
 }
 
 impl Tally {
-    fn new(report: mpsc::Sender<Outcome>) -> Self {
-        Self {
-            count: 0,
-            sum: 0,
-            out_of_order: 0,
-            report,
-        }
-    }
-
     #[inline]
-    fn add(&mut self, number: u64) {
+    pub(crate) fn add(&mut self, number: u64) {
         self.out_of_order |= number ^ self.count;
         self.sum = self.sum.wrapping_add(number);
         self.count += 1;
     }
 }
 
-impl Drop for Tally {
+/// A tally that is sent off when it is dropped, which is when the consumer has ended.
+struct Counter {
+    tally: Tally,
+    report: mpsc::Sender<Outcome>,
+}
+
+struct Outcome {
+    tally: Tally,
+    ended: Instant,
+}
+
+impl Counter {
+    #[inline]
+    fn add(&mut self, number: u64) {
+        self.tally.add(number);
+    }
+}
+
+impl Drop for Counter {
     fn drop(&mut self) {
         // Nobody listens only if the scenario has failed already.
         let _ = self.report.send(Outcome {
-            count: self.count,
-            sum: self.sum,
-            in_order: self.out_of_order == 0,
+            tally: self.tally,
             ended: Instant::now(),
         });
     }

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::thread::{self, JoinHandle};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::cores::{Cores, Role, pin};
 
 /// What is moved: a number, spread over the whole payload.
@@ -14,8 +16,9 @@ pub trait Event: Copy + Default + Send + Sync + 'static {
     fn number(&self) -> u64;
 }
 
-/// An event of `N` words of 8 bytes.
-#[derive(Clone, Copy, Debug)]
+/// An event of `N` words of 8 bytes, which may also be sent to another process.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Words<const N: usize>([u64; N]);
 
 impl<const N: usize> Default for Words<N> {
@@ -66,7 +69,7 @@ pub struct Plan {
 /// A library in some configuration, as far as a scenario uses it.
 pub trait Link {
     /// A producer.
-    type Sender<E: Event>: Sender;
+    type Sender<E: Event>: Sender + Send + 'static;
 
     /// Connects as many producers as planned to one consumer: a thread, pinned to the reader's core,
     /// that calls `handler` for every event until all producers are dropped, and then drops it.
@@ -80,7 +83,7 @@ pub trait Link {
 }
 
 /// Publishes events by their numbers, and waits as long as there is no room.
-pub trait Sender: Send + 'static {
+pub trait Sender {
     /// Publishes one.
     fn send(&mut self, number: u64);
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::machine::version_of;
 use crate::statistics::Row;
-use crate::subjects::Kind;
+use crate::subjects::{IN_PROCESS, Kind};
 
 /// What a ratio is, for those who read one.
 pub const RATIO: &str = "\
@@ -41,6 +41,7 @@ impl Report {
                 "subject", "min", "median", "max", "p99", "p99.9", "ratio"
             ));
             lines.extend(rivals_last_and_best_first(rows).into_iter().map(line));
+            lines.extend(to_in_process(rows));
         }
         lines.push(String::new());
         lines.push(RATIO.to_owned());
@@ -158,6 +159,17 @@ fn ratios_of_ours(rows: &[Row]) -> String {
     ratios.join(", ")
 }
 
+/// Where ours is also measured within one process.
+fn to_in_process(rows: &[Row]) -> Option<String> {
+    let ratios: Vec<String> = (rows.iter())
+        .filter_map(|row| Some(format!("{} {:.2}", row.subject, row.to_in_process?)))
+        .collect();
+    let ratios = (!ratios.is_empty()).then(|| ratios.join(", "))?;
+    Some(format!(
+        "  To {IN_PROCESS}, which is within one process: {ratios}"
+    ))
+}
+
 fn line(row: &Row) -> String {
     let optional = |value: Option<f64>| value.map(figure).unwrap_or_default();
     let ratio = row.ratio.map(|ratio| format!("{ratio:.2}"));
@@ -210,6 +222,7 @@ mod tests {
             p99: latency.then_some(2.0 * median),
             p999: latency.then_some(3.0 * median),
             ratio: Some(median / 400.0),
+            to_in_process: None,
             kind,
         }
     }
@@ -252,6 +265,16 @@ mod tests {
             text.ends_with("a machine; commit abc; `run this`."),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_table_tells_how_far_two_processes_are_from_one() {
+        let mut report = report();
+        let text = "within one process: annulus-ipc 1.05";
+        assert!(!report.table().contains("within one process"));
+        report.rows[0].subject = "annulus-ipc";
+        report.rows[0].to_in_process = Some(1.05);
+        assert!(report.table().contains(text), "{}", report.table());
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub enum Work {
         /// How many events are published at a time.
         batch: u64,
     },
+    /// Messages of so many bytes go to another process and back, one at a time.
+    IpcRoundTrip(Size),
+    /// Messages go to another process.
+    IpcOneWay {
+        /// How many bytes a message has.
+        size: Size,
+        /// How many messages are published at a time.
+        batch: u64,
+    },
     /// Events of 8 bytes go through handlers, each on its own thread.
     Relay {
         /// Who hands over to whom.
@@ -52,8 +61,29 @@ pub enum Payload {
     Bytes56,
 }
 
+/// The size of the messages that go to another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// One word.
+    Bytes8,
+    /// Eight words.
+    Bytes64,
+    /// 128 words.
+    Bytes1024,
+}
+
+impl Size {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bytes8 => 8,
+            Self::Bytes64 => 64,
+            Self::Bytes1024 => 1024,
+        }
+    }
+}
+
 /// All of them, in the order in which they are reported.
-pub const SCENARIOS: [Scenario; 21] = [
+pub const SCENARIOS: [Scenario; 28] = [
     scenario("round-trip-8", Work::RoundTrip(Payload::Bytes8)),
     scenario("round-trip-56", Work::RoundTrip(Payload::Bytes56)),
     scenario("one-to-one-b1", from_producers(1, false, 1)),
@@ -65,6 +95,13 @@ pub const SCENARIOS: [Scenario; 21] = [
     scenario("many-2p-b1", from_producers(2, true, 1)),
     scenario("many-2p-b10", from_producers(2, true, 10)),
     scenario("many-2p-b100", from_producers(2, true, 100)),
+    scenario("ipc-round-trip-8", Work::IpcRoundTrip(Size::Bytes8)),
+    scenario("ipc-round-trip-64", Work::IpcRoundTrip(Size::Bytes64)),
+    scenario("ipc-round-trip-1024", Work::IpcRoundTrip(Size::Bytes1024)),
+    scenario("ipc-one-way-8-b1", one_way(Size::Bytes8, 1)),
+    scenario("ipc-one-way-8-b10", one_way(Size::Bytes8, 10)),
+    scenario("ipc-one-way-64-b1", one_way(Size::Bytes64, 1)),
+    scenario("ipc-one-way-1024-b1", one_way(Size::Bytes1024, 1)),
     scenario("unicast-b1", through(Topology::Unicast, 1)),
     scenario("unicast-b10", through(Topology::Unicast, 10)),
     scenario("pipeline-3-b1", through(Topology::Pipeline, 1)),
@@ -89,6 +126,10 @@ const fn from_producers(producers: usize, shared: bool, batch: u64) -> Work {
     }
 }
 
+const fn one_way(size: Size, batch: u64) -> Work {
+    Work::IpcOneWay { size, batch }
+}
+
 const fn through(topology: Topology, batch: u64) -> Work {
     Work::Relay { topology, batch }
 }
@@ -110,12 +151,14 @@ pub enum Effort {
         flow: Duration,
         /// How many round trips count.
         round_trips: u64,
+        /// After so long, those that have been made have to do.
+        longest: Duration,
     },
 }
 
 impl Effort {
     /// One sample of throughput, by a run with a number of events that returns how long it took.
-    fn throughput(self, run: impl Fn(u64) -> Duration) -> Sample {
+    pub(crate) fn throughput(self, mut run: impl FnMut(u64) -> Duration) -> Sample {
         let (events, taken) = match self {
             Self::Events(events) => (events, run(events)),
             Self::Enough { flow, .. } => long_enough(flow, run),
@@ -127,14 +170,37 @@ impl Effort {
         }
     }
 
-    /// How many round trips to warm up by, and how many count.
+    /// How many round trips to make.
     #[must_use]
-    pub fn round_trips(self) -> (u64, u64) {
+    pub fn round_trips(self) -> RoundTrips {
         match self {
-            Self::Events(events) => (0, events),
-            Self::Enough { round_trips, .. } => (round_trips / 10, round_trips),
+            Self::Events(events) => RoundTrips {
+                warm_up: 0,
+                count: events,
+                longest: Duration::MAX,
+            },
+            Self::Enough {
+                round_trips,
+                longest,
+                ..
+            } => RoundTrips {
+                warm_up: round_trips / 10,
+                count: round_trips,
+                longest,
+            },
         }
     }
+}
+
+/// How many round trips to make.
+#[derive(Clone, Copy, Debug)]
+pub struct RoundTrips {
+    /// So many before the first that counts.
+    pub warm_up: u64,
+    /// So many count.
+    pub count: u64,
+    /// After so long there are no more; after a tenth of it, the warm-up is over.
+    pub longest: Duration,
 }
 
 /// What came of a scenario once.
@@ -184,7 +250,25 @@ impl Scenario {
     /// Whether it measures latency, of which less is better, and not throughput.
     #[must_use]
     pub fn is_round_trip(&self) -> bool {
-        matches!(self.work, Work::RoundTrip(_))
+        matches!(self.work, Work::RoundTrip(_) | Work::IpcRoundTrip(_))
+    }
+
+    /// Whether it takes another process.
+    #[must_use]
+    pub fn is_ipc(&self) -> bool {
+        matches!(self.work, Work::IpcRoundTrip(_) | Work::IpcOneWay { .. })
+    }
+
+    /// The same within one process, if there are figures of that to stand beside those of two.
+    #[must_use]
+    pub fn in_process(&self) -> Option<Self> {
+        match self.work {
+            Work::IpcRoundTrip(Size::Bytes8) => Some(Self {
+                work: Work::RoundTrip(Payload::Bytes8),
+                ..*self
+            }),
+            _ => None,
+        }
     }
 
     /// Who hands over to whom, if that is what is measured.
@@ -200,7 +284,8 @@ impl Scenario {
     #[must_use]
     pub fn plan(&self, cores: Cores) -> Plan {
         let (capacity, producers, shared, readers) = match self.work {
-            Work::RoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false, 1),
+            Work::RoundTrip(_) | Work::IpcRoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false, 1),
+            Work::IpcOneWay { size, .. } => (ipc_capacity(size), 1, false, 1),
             Work::Flow {
                 producers, shared, ..
             } => (FLOW_CAPACITY, producers, shared, 1),
@@ -230,19 +315,14 @@ impl Scenario {
     pub fn measure(&self, link: &impl Link, plan: &Plan, effort: Effort) -> Option<Sample> {
         Some(match self.work {
             Work::RoundTrip(payload) => {
-                let (warm_up, events) = effort.round_trips();
-                let (taken, latency) = match payload {
-                    Payload::Bytes8 => round_trip::<Words<1>, _>(link, plan, warm_up, events),
-                    Payload::Bytes56 => round_trip::<Words<7>, _>(link, plan, warm_up, events),
-                };
-                Sample {
-                    events,
-                    taken,
-                    latency: Some(latency),
+                let round_trips = effort.round_trips();
+                match payload {
+                    Payload::Bytes8 => round_trip::<Words<1>, _>(link, plan, round_trips),
+                    Payload::Bytes56 => round_trip::<Words<7>, _>(link, plan, round_trips),
                 }
             }
             Work::Flow { batch, .. } => effort.throughput(|events| flow(link, plan, batch, events)),
-            Work::Relay { .. } => return None,
+            Work::IpcRoundTrip(_) | Work::IpcOneWay { .. } | Work::Relay { .. } => return None,
         })
     }
 
@@ -256,13 +336,19 @@ impl Scenario {
                 let stages = topology.stages();
                 Some(effort.throughput(|events| relay(graph, plan, stages, batch, events)))
             }
-            Work::RoundTrip(_) | Work::Flow { .. } => None,
+            _ => None,
         }
     }
 }
 
+/// What is on its way to another process is a fixed number of bytes, while that is enough for a library to
+/// go to and fro: of large messages, as many as between threads would be more than the caches hold.
+fn ipc_capacity(size: Size) -> usize {
+    (FLOW_CAPACITY * 8 / size.bytes()).max(ROUND_TRIP_CAPACITY)
+}
+
 /// Runs with more and more events until it takes long enough, which the last run does.
-fn long_enough(enough: Duration, run: impl Fn(u64) -> Duration) -> (u64, Duration) {
+fn long_enough(enough: Duration, mut run: impl FnMut(u64) -> Duration) -> (u64, Duration) {
     let mut events = FLOW_CAPACITY as u64;
     loop {
         let taken = run(events);

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::{SCENARIOS, Sample, Scenario};
-use crate::subjects::Kind;
+use crate::subjects::{IN_PROCESS, Kind};
 
 /// A sample with what it is a sample of; what the processes that measure write, one a line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct Row {
     /// To the rival with the best median, if there is one: the median of the ratios within each round,
     /// because cores can be nearer or farther by the minute. Of a round trip: of the p50.
     pub ratio: Option<f64>,
+    /// To our own within one process, where that is measured beside two processes: taken in the same way.
+    pub to_in_process: Option<f64>,
     /// What the subject is.
     #[serde(skip)]
     pub kind: Kind,
@@ -63,6 +65,13 @@ pub fn rows(measured: &[Measured], subjects: &[(&'static str, Kind)]) -> Vec<Row
             let best = samples(measured, scenario, best);
             for row in &mut of_scenario {
                 row.ratio = ratio(&samples(measured, scenario, row.subject), &best);
+            }
+        }
+        if scenario.in_process().is_some() {
+            let within_one = samples(measured, scenario, IN_PROCESS);
+            let others = (of_scenario.iter_mut()).filter(|row| row.subject != IN_PROCESS);
+            for row in others.filter(|row| row.kind == Kind::Ours) {
+                row.to_in_process = ratio(&samples(measured, scenario, row.subject), &within_one);
             }
         }
         rows.extend(of_scenario);
@@ -97,6 +106,7 @@ fn row(
         p99: median(&sorted(latencies().map(|latency| latency.p99))),
         p999: median(&sorted(latencies().map(|latency| latency.p999))),
         ratio: None,
+        to_in_process: None,
         kind,
     })
 }
@@ -253,6 +263,23 @@ mod tests {
         assert_eq!(medians, [100.0, 400.0]);
         let ratios: Vec<_> = rows.iter().map(|row| row.ratio).collect();
         assert_eq!(ratios, [Some(1.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn ours_between_processes_is_compared_with_ours_within_one() {
+        let subjects = [(IN_PROCESS, Kind::Ours), ("annulus-ipc", Kind::Ours)];
+        let of = |scenario: &str| {
+            let samples = [
+                measured(scenario, 0, IN_PROCESS, round_trip(100.0)),
+                measured(scenario, 0, "annulus-ipc", round_trip(105.0)),
+                measured(scenario, 1, IN_PROCESS, round_trip(400.0)),
+                measured(scenario, 1, "annulus-ipc", round_trip(420.0)),
+            ];
+            let rows = rows(&samples, &subjects);
+            rows.iter().map(|row| row.to_in_process).collect::<Vec<_>>()
+        };
+        assert_eq!(of("ipc-round-trip-8"), [None, Some(1.05)]);
+        assert_eq!(of("ipc-round-trip-64"), [None, None]);
     }
 
     #[test]

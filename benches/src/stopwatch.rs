@@ -10,7 +10,7 @@ use quanta::Clock;
 use crate::scenario::Latency;
 
 /// A histogram of the times between laps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stopwatch {
     clock: Clock,
     last: u64,

@@ -2,6 +2,7 @@
 
 use crate::cores::Cores;
 use crate::scenario::{Effort, Sample, Scenario};
+use crate::two_processes::TwoProcesses;
 
 pub mod annulus;
 #[cfg(feature = "rivals")]
@@ -10,8 +11,14 @@ mod crossbeam_channel;
 mod disruptor;
 mod floor;
 #[cfg(feature = "rivals")]
+mod ipc;
+#[cfg(feature = "rivals")]
 mod rtrb;
 mod topologies;
+
+/// The subject that measures what goes between processes within one, too, where a scenario has that
+/// ([`Scenario::in_process`]).
+pub const IN_PROCESS: &str = "annulus";
 
 /// One library in one configuration.
 pub trait Subject {
@@ -23,6 +30,11 @@ pub trait Subject {
 
     /// Does a scenario once; `None` if it cannot, or if the configuration does not suit it.
     fn measure(&self, scenario: &Scenario, effort: Effort, cores: Cores) -> Option<Sample>;
+
+    /// How it does the scenarios of two processes, if it can.
+    fn two_processes(&self) -> Option<&dyn TwoProcesses> {
+        None
+    }
 }
 
 /// What a subject is to us.
@@ -48,6 +60,8 @@ pub fn all() -> Vec<Box<dyn Subject>> {
         rtrb::subjects(),
         #[cfg(feature = "rivals")]
         crossbeam_channel::subjects(),
+        #[cfg(feature = "rivals")]
+        ipc::subjects(),
         topologies::subjects(),
     ];
     subjects.into_iter().flatten().collect()

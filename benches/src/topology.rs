@@ -62,7 +62,7 @@ const fn stage(name: &'static str, after: &'static [&'static str]) -> Stage {
 /// A library in some configuration, as far as a topology uses it.
 pub trait Graph {
     /// A producer.
-    type Sender<E: Event>: Sender;
+    type Sender<E: Event>: Sender + Send + 'static;
 
     /// Connects as many producers as planned to a handler for each stage, made by `handler` from the
     /// stage's index. Each has its own thread, on the core of [`Role::Consumer`](crate::cores::Role) of

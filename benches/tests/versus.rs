@@ -2,12 +2,15 @@
 //! refuses what it does not know.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Output};
+use std::fs;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use annulus_benches::cores::Cores;
 use annulus_benches::report::RATIO;
 use annulus_benches::scenario::{Effort, SCENARIOS};
-use annulus_benches::subjects;
+use annulus_benches::subjects::{self, IN_PROCESS};
 use serde_json::Value;
 
 fn versus(arguments: &[&str]) -> Output {
@@ -117,6 +120,7 @@ fn every_scenario_runs_and_its_events_are_checked() {
         };
         let ours = match scenario.topology() {
             Some(_) => of("annulus-ring").unwrap(),
+            None if scenario.is_ipc() => continue,
             None => of("annulus").unwrap(),
         };
         assert_eq!(ours["unit"], scenario.unit());
@@ -164,12 +168,141 @@ fn in_the_topologies_those_that_are_made_for_them_take_part_and_no_others() {
 }
 
 #[test]
-fn the_readme_has_no_topologies_unless_they_are_named() {
-    let row = "\n| diamond-b1, M events/s |";
+fn the_readme_has_no_topologies_and_no_other_processes_unless_they_are_named() {
     let quick = ["--markdown", "--quick", "--events", "100"];
-    assert!(!printed(&quick).contains(row));
-    let named = [&quick[..], &["--only", "annulus-ring"]].concat();
-    assert!(printed(&named).contains(row));
+    let named = |name| printed(&[&quick[..], &["--only", name]].concat());
+    let table = printed(&quick);
+    let topology = "\n| diamond-b1, M events/s |";
+    let ipc = "\n| ipc-round-trip-8, ns |";
+    assert!(!table.contains(topology) && !table.contains(ipc), "{table}");
+    assert!(named("annulus-ring").contains(topology));
+    assert!(named("ipc-round-trip-8").contains(ipc));
+}
+
+/// Those that carry messages between processes.
+fn between_processes() -> Vec<&'static str> {
+    let subjects = subjects::all();
+    let subjects = subjects.iter().filter(|it| it.two_processes().is_some());
+    subjects.map(|subject| subject.name()).collect()
+}
+
+#[test]
+fn all_that_go_between_processes_do_all_of_it_and_beside_them_stands_what_one_process_takes() {
+    for scenario in SCENARIOS.iter().filter(|scenario| scenario.is_ipc()) {
+        let arguments = ["--json", "--quick", "--events", "300", "--only"];
+        let report = printed(&[&arguments[..], &[scenario.name]].concat());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        let rows = report["rows"].as_array().unwrap();
+        let of = |name: &str| rows.iter().find(|row| row["subject"] == name);
+        for name in between_processes() {
+            let row = of(name).unwrap();
+            let ours = name.starts_with("annulus");
+            assert_eq!(row["rival"], !ours, "{row}");
+            let to_in_process = ours && scenario.name == "ipc-round-trip-8";
+            assert_eq!(row["to_in_process"].is_f64(), to_in_process, "{row}");
+        }
+        let within_one = of(IN_PROCESS).is_some();
+        assert_eq!(within_one, scenario.name == "ipc-round-trip-8");
+        let others = usize::from(within_one) + usize::from(scenario.is_round_trip());
+        assert_eq!(rows.len(), between_processes().len() + others, "{report}");
+    }
+}
+
+/// A `versus` that goes between processes, for so long that it has to be stopped.
+struct Endless {
+    versus: Child,
+    measuring: u32,
+    other: u32,
+}
+
+impl Endless {
+    /// Returns when the two processes exist and have had a moment to begin.
+    fn start(scenario: &str, subject: &str) -> Self {
+        let only = [scenario, subject].join(",");
+        let versus = Command::new(env!("CARGO_BIN_EXE_versus"))
+            .args(["--quick", "--events", "1000000000", "--only", &only])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let child = |of| until("a process starts", || child_of(of));
+        let measuring = child(versus.id());
+        let other = child(measuring);
+        thread::sleep(Duration::from_millis(200));
+        Self {
+            versus,
+            measuring,
+            other,
+        }
+    }
+
+    /// Kills one of its processes, and returns what it says to that.
+    fn kill(self, process: u32) -> String {
+        let kill = Command::new("kill")
+            .args(["-9", &process.to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let output = self.versus.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        until("the other process ends", || {
+            (!fs::exists(format!("/proc/{}", self.other)).unwrap()).then_some(())
+        });
+        let own = format!("annulus-versus-{}-", self.measuring);
+        let left: Vec<_> = (fs::read_dir("/dev/shm").unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(&own))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn until<T>(what: &str, mut happens: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        match happens() {
+            Some(result) => return result,
+            None => assert!(began.elapsed() < Duration::from_secs(30), "until {what}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process that this one has started.
+fn child_of(parent: u32) -> Option<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.find(|process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // Number, name in parentheses, state, parent.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        after_name.split_whitespace().nth(1) == Some(&parent.to_string())
+    })
+}
+
+#[test]
+fn if_the_other_process_dies_the_scenario_fails_and_says_so() {
+    for subject in between_processes() {
+        for scenario in ["ipc-round-trip-8", "ipc-one-way-64-b1"] {
+            let endless = Endless::start(scenario, subject);
+            let other = endless.other;
+            let message = endless.kill(other);
+            let reason = format!(
+                "{scenario} with {subject}: the process on the other side has ended: signal: 9"
+            );
+            assert!(message.contains(&reason), "{message}");
+        }
+    }
+}
+
+#[test]
+fn if_the_measuring_process_dies_nothing_of_it_is_left() {
+    for subject in between_processes() {
+        let endless = Endless::start("ipc-round-trip-1024", subject);
+        let measuring = endless.measuring;
+        let message = endless.kill(measuring);
+        assert!(message.contains("a measuring process failed"), "{message}");
+    }
 }
 
 #[test]

@@ -12,10 +12,12 @@ use clap::Parser;
 use annulus_benches::cores::Cores;
 use annulus_benches::machine::{commit, machine};
 use annulus_benches::report::{RATIO, Report};
-use annulus_benches::scenario::{Effort, SCENARIOS, Scenario};
+use annulus_benches::scenario::{Effort, SCENARIOS, Sample, Scenario};
+use annulus_benches::scratch;
 use annulus_benches::shuffle::Shuffle;
 use annulus_benches::statistics::{Measured, rows};
 use annulus_benches::subjects::{self, Kind, Subject};
+use annulus_benches::two_processes::{OTHER_SIDE, be_the_other_side};
 
 /// Measures the ring beside other libraries: every scenario with every subject that can do it.
 #[derive(Parser)]
@@ -37,7 +39,7 @@ struct Options {
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
 
-    /// Print the table of the README; unless --only names something, without the topologies
+    /// Print the table of the README; unless --only names something, without topologies and other processes
     #[arg(long)]
     markdown: bool,
 
@@ -48,6 +50,10 @@ struct Options {
     /// Be the measuring process of this number, and print samples
     #[arg(long, hide = true, value_name = "NUMBER")]
     process: Option<u64>,
+
+    /// Be the process on the other side of a measuring one
+    #[arg(long = OTHER_SIDE, hide = true, value_name = "TASK")]
+    other_side: Option<String>,
 }
 
 fn after_help() -> String {
@@ -76,6 +82,7 @@ impl Options {
             None => Effort::Enough {
                 flow: Duration::from_millis(20),
                 round_trips: 50_000,
+                longest: Duration::from_millis(100),
             },
         }
     }
@@ -89,6 +96,9 @@ struct Selection {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(task) = &options.other_side {
+        return ended(be_the_other_side(task));
+    }
     let selection = match Selection::of(&options) {
         Ok(selection) => selection,
         Err(message) => return failure(&message, 2),
@@ -100,6 +110,10 @@ fn main() -> ExitCode {
     } else {
         compare(&selection, &options)
     };
+    ended(outcome)
+}
+
+fn ended(outcome: io::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -131,7 +145,7 @@ fn list() -> String {
 
 impl Selection {
     /// What the names stand for; where no scenario, or no subject, is named, all of them. The README has no
-    /// room for the topologies.
+    /// room in one table for the topologies and for other processes.
     fn of(options: &Options) -> Result<Self, String> {
         let names = &options.only;
         let mut scenarios = SCENARIOS.to_vec();
@@ -151,7 +165,7 @@ impl Selection {
         if names.iter().any(is_scenario) {
             scenarios.retain(|scenario| names.iter().any(|name| name == scenario.name));
         } else if options.markdown && names.is_empty() {
-            scenarios.retain(|scenario| scenario.topology().is_none());
+            scenarios.retain(|scenario| scenario.topology().is_none() && !scenario.is_ipc());
         }
         if names.iter().any(is_subject) {
             subjects.retain(|subject| names.iter().any(|name| name == subject.name()));
@@ -166,6 +180,7 @@ impl Selection {
 /// Has several processes measure, one after the other, and reports.
 fn compare(selection: &Selection, options: &Options) -> io::Result<()> {
     let (processes, _) = options.rounds();
+    scratch::remove_those_of_the_dead();
     let mut measured = Vec::new();
     for process in 0..processes {
         if io::stderr().is_terminal() {
@@ -220,6 +235,7 @@ fn measure_in_a_process(process: u64) -> io::Result<Vec<Measured>> {
         .map(|line| Ok(serde_json::from_str(&line?)?))
         .collect();
     let status = child.wait()?;
+    scratch::remove_those_of(child.id());
     if status.success() {
         measured
     } else {
@@ -239,7 +255,7 @@ fn measure(selection: &Selection, options: &Options, process: u64) -> io::Result
     for round in process * rounds..(process + 1) * rounds {
         for scenario in shuffle.order(&selection.scenarios) {
             for subject in shuffle.order(&selection.subjects) {
-                let sample = subject.measure(scenario, options.effort(), cores);
+                let sample = sample(subject.as_ref(), scenario, options.effort(), cores)?;
                 if let Some(sample) = sample {
                     let measured = Measured {
                         scenario: scenario.name.to_owned(),
@@ -253,4 +269,24 @@ fn measure(selection: &Selection, options: &Options, process: u64) -> io::Result
         }
     }
     Ok(())
+}
+
+/// Measures once, if the subject can do the scenario.
+fn sample(
+    subject: &dyn Subject,
+    scenario: &Scenario,
+    effort: Effort,
+    cores: Cores,
+) -> io::Result<Option<Sample>> {
+    let Some(both) = subject.two_processes().filter(|_| scenario.is_ipc()) else {
+        return Ok(subject.measure(scenario, effort, cores));
+    };
+    let (name, program) = (subject.name(), env::current_exe()?);
+    match both.measure(name, scenario, effort, cores, &program) {
+        Ok(sample) => Ok(Some(sample)),
+        Err(error) => Err(io::Error::other(format!(
+            "{} with {name}: {error}",
+            scenario.name
+        ))),
+    }
 }

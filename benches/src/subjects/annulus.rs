@@ -8,7 +8,7 @@ use annulus_ring::{
     Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer, Wait,
 };
 
-use super::{Kind, Subject};
+use super::{IN_PROCESS, Kind, Subject};
 use crate::cores::Cores;
 use crate::link::{Event, Link, Plan, Sender, read_by};
 use crate::scenario::{Effort, Sample, Scenario};
@@ -24,7 +24,7 @@ pub fn subjects() -> Vec<Box<dyn Subject>> {
         }) as _
     };
     vec![
-        subject("annulus", Layout::Beside, false),
+        subject(IN_PROCESS, Layout::Beside, false),
         subject("annulus-apart", Layout::Apart, false),
         subject("annulus-sleep", Layout::Beside, true),
         subject("annulus-apart-sleep", Layout::Apart, true),
@@ -104,6 +104,8 @@ impl Subject for Annulus {
         if self.configuration.sleeps && scenario.is_round_trip() {
             return None;
         }
+        let within_one = (scenario.in_process()).filter(|_| self.name == IN_PROCESS);
+        let scenario = within_one.as_ref().unwrap_or(scenario);
         let plan = scenario.plan(cores);
         if plan.shared {
             scenario.measure(&Many(self.configuration), &plan, effort)

@@ -10,8 +10,7 @@ use crossbeam_utils::CachePadded;
 use super::{Kind, Subject};
 use crate::cores::{Cores, Role, pin};
 use crate::idle::Idle;
-
-use crate::scenario::{Effort, Sample, Scenario};
+use crate::scenario::{Effort, RoundTrips, Sample, Scenario};
 use crate::stopwatch::Stopwatch;
 
 /// The floor, as the only subject of its kind.
@@ -39,7 +38,11 @@ impl Subject for Floor {
         } else {
             Idle::Spin
         };
-        let (warm_up, rounds) = effort.round_trips();
+        let RoundTrips {
+            warm_up,
+            count: rounds,
+            ..
+        } = effort.round_trips();
         let line = Arc::new(CachePadded::new(AtomicU64::new(0)));
         let sample = thread::scope(|scope| {
             scope.spawn(|| {

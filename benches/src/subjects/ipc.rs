@@ -1,0 +1,59 @@
+//! Who carries messages between processes.
+
+use super::{Kind, Subject};
+use crate::cores::Cores;
+use crate::ipc::Transport;
+use crate::scenario::{Effort, Sample, Scenario};
+use crate::two_processes::TwoProcesses;
+
+#[cfg(feature = "rivals")]
+mod bytes;
+#[cfg(feature = "rivals")]
+mod pipe;
+#[cfg(feature = "rivals")]
+mod unix_socket;
+
+/// All of them, in the order in which they are reported. Another one is a file in `ipc/` with a
+/// [`Transport`], and a line here.
+pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
+    vec![
+        #[cfg(feature = "rivals")]
+        rival("unix-socket", unix_socket::UnixSocket),
+        #[cfg(feature = "rivals")]
+        rival("pipe", pipe::Pipe),
+    ]
+}
+
+#[cfg(feature = "rivals")]
+fn rival(name: &'static str, transport: impl Transport) -> Box<dyn Subject> {
+    Box::new(Carrier {
+        name,
+        kind: Kind::Rival(name),
+        transport,
+    })
+}
+
+/// A transport as a subject.
+struct Carrier<T> {
+    name: &'static str,
+    kind: Kind,
+    transport: T,
+}
+
+impl<T: Transport> Subject for Carrier<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn measure(&self, _: &Scenario, _: Effort, _: Cores) -> Option<Sample> {
+        None
+    }
+
+    fn two_processes(&self) -> Option<&dyn TwoProcesses> {
+        Some(&self.transport)
+    }
+}
