@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::thread::{self, JoinHandle};
 
+#[cfg(feature = "rivals")]
+use iceoryx2::prelude::ZeroCopySend;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::cores::{Cores, Role, pin};
@@ -18,6 +20,7 @@ pub trait Event: Copy + Default + Send + Sync + 'static {
 
 /// An event of `N` words of 8 bytes, which may also be sent to another process.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[cfg_attr(feature = "rivals", derive(ZeroCopySend))]
 #[repr(C)]
 pub struct Words<const N: usize>([u64; N]);
 

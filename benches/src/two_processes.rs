@@ -1,7 +1,7 @@
 //! Measures between two processes: starts the other one, watches it, and brings it to its end.
 //!
 //! The other process is the program `versus` too, told by a [`Task`] on its command line what to do. It
-//! says [`READY`] on its standard output when it is connected, and ends when it is told so by a message;
+//! says `ready` on its standard output when it is connected, and ends when it is told so by a message;
 //! but at once if its standard input ends, which is how it hears that the measuring process is no more.
 //!
 //! Nobody can be sure to be woken from a wait in shared memory if the other process dies. So here a thread

@@ -31,7 +31,7 @@ struct Options {
     #[arg(long)]
     list: bool,
 
-    /// Measure fewer rounds: half a minute in all, for a first impression
+    /// Measure fewer rounds: a minute or two in all, for a first impression
     #[arg(long)]
     quick: bool,
 

@@ -9,6 +9,8 @@ use crate::two_processes::TwoProcesses;
 #[cfg(feature = "rivals")]
 mod bytes;
 #[cfg(feature = "rivals")]
+mod iceoryx2;
+#[cfg(feature = "rivals")]
 mod pipe;
 #[cfg(feature = "rivals")]
 mod unix_socket;
@@ -17,6 +19,8 @@ mod unix_socket;
 /// [`Transport`], and a line here.
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
     vec![
+        #[cfg(feature = "rivals")]
+        rival("iceoryx2", iceoryx2::Iceoryx2),
         #[cfg(feature = "rivals")]
         rival("unix-socket", unix_socket::UnixSocket),
         #[cfg(feature = "rivals")]
