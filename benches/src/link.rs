@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::thread::{self, JoinHandle};
 
+use annulus_ipc::{Description, Plain};
 #[cfg(feature = "rivals")]
 use iceoryx2::prelude::ZeroCopySend;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -23,6 +24,12 @@ pub trait Event: Copy + Default + Send + Sync + 'static {
 #[cfg_attr(feature = "rivals", derive(ZeroCopySend))]
 #[repr(C)]
 pub struct Words<const N: usize>([u64; N]);
+
+impl<const N: usize> Plain for Words<N> {
+    fn description() -> Description {
+        <[u64; N]>::description()
+    }
+}
 
 impl<const N: usize> Default for Words<N> {
     fn default() -> Self {

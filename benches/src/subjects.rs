@@ -10,7 +10,6 @@ mod crossbeam_channel;
 #[cfg(feature = "rivals")]
 mod disruptor;
 mod floor;
-#[cfg(feature = "rivals")]
 mod ipc;
 #[cfg(feature = "rivals")]
 mod rtrb;
@@ -60,7 +59,6 @@ pub fn all() -> Vec<Box<dyn Subject>> {
         rtrb::subjects(),
         #[cfg(feature = "rivals")]
         crossbeam_channel::subjects(),
-        #[cfg(feature = "rivals")]
         ipc::subjects(),
         topologies::subjects(),
     ];

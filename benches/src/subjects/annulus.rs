@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use annulus_ring::{
-    Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer, Wait,
+    Batch, Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer, Wait,
 };
 
 use super::{IN_PROCESS, Kind, Subject};
@@ -78,7 +78,7 @@ impl Configuration {
     }
 }
 
-fn polling(plan: &Plan) -> Wait {
+pub(super) fn polling(plan: &Plan) -> Wait {
     if plan.crowded {
         Wait::Yield
     } else {
@@ -159,13 +159,18 @@ impl Link for Many {
 
 pub(super) fn read<E: Event>(mut consumer: Consumer<E>, mut handler: impl FnMut(&E)) {
     while let Ok(batch) = consumer.next_batch() {
-        match batch.as_slices() {
-            Some((first, second)) => {
-                first.iter().for_each(&mut handler);
-                second.iter().for_each(&mut handler);
-            }
-            None => batch.iter().for_each(&mut handler),
+        handle(&batch, &mut handler);
+    }
+}
+
+#[inline]
+pub(super) fn handle<E: Event>(batch: &Batch<'_, E>, mut handler: impl FnMut(&E)) {
+    match batch.as_slices() {
+        Some((first, second)) => {
+            first.iter().for_each(&mut handler);
+            second.iter().for_each(&mut handler);
         }
+        None => batch.iter().for_each(&mut handler),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Who carries messages between processes.
 
+use annulus_ring::Layout;
+
 use super::{Kind, Subject};
 use crate::cores::Cores;
 use crate::ipc::Transport;
 use crate::scenario::{Effort, Sample, Scenario};
 use crate::two_processes::TwoProcesses;
 
+mod annulus;
 #[cfg(feature = "rivals")]
 mod bytes;
 #[cfg(feature = "rivals")]
@@ -18,7 +21,17 @@ mod unix_socket;
 /// All of them, in the order in which they are reported. Another one is a file in `ipc/` with a
 /// [`Transport`], and a line here.
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
+    let ours = |name, layout, parking| -> Box<dyn Subject> {
+        Box::new(Carrier {
+            name,
+            kind: Kind::Ours,
+            transport: annulus::SharedRing { layout, parking },
+        })
+    };
     vec![
+        ours("annulus-ipc", Layout::Beside, false),
+        ours("annulus-ipc-apart", Layout::Apart, false),
+        ours("annulus-ipc-parking", Layout::Beside, true),
         #[cfg(feature = "rivals")]
         rival("iceoryx2", iceoryx2::Iceoryx2),
         #[cfg(feature = "rivals")]
