@@ -11,8 +11,7 @@ use crate::subjects::{IN_PROCESS, Kind};
 
 /// What a ratio is, for those who read one.
 pub const RATIO: &str = "\
-Ratio to the rival with the best median: the median of the ratios within each round, because cores can be
-nearer or farther by the minute.";
+Ratio to the rival with the best median: the median within rounds, as cores can be nearer or farther by the minute.";
 
 /// All that a run comes to.
 #[derive(Clone, Debug, Serialize)]
@@ -76,8 +75,8 @@ impl Report {
         }
         let _ = write!(
             text,
-            "\n\nMedians of several processes; of a round trip, p50 / p99. Of each rival the best of its \
-             configurations.\n{RATIO}\n{}; commit {}; `{command}`.",
+            "\n\nMedians of several processes; of a round trip, p50 / p99. Of each rival the best configuration.\n\
+             {RATIO}\n{}; commit {}; `{command}`.",
             self.machine, self.commit
         );
         text
