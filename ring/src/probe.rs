@@ -163,10 +163,11 @@ impl<T> Probe<T> {
                         self.known = hi;
                         self.look_for_backlog(reach);
                     }
-                    Reading::Skip(hi) => {
+                    Reading::Skip(hi) if self.may_step_over(hi) => {
                         self.step_over(hi);
                         continue;
                     }
+                    Reading::Skip(_) => return self.stop_as_corrupt(),
                     Reading::Unpublished | Reading::Overtaken => return self.read,
                 }
                 // INVARIANT R2: nothing is claimed more than a lap above what it has not released.
@@ -249,13 +250,14 @@ impl<T> Probe<T> {
         while self.boundary < to || (self.boundary == to && to < self.read) {
             match self.reading(self.boundary) {
                 Reading::Events(_) if self.boundary == to => break,
-                Reading::Events(hi) => self.boundary = hi,
-                Reading::Skip(hi) => {
+                Reading::Events(hi) if hi <= self.known => self.boundary = hi,
+                Reading::Skip(hi) if hi <= self.read => {
                     self.boundary = hi;
                     to = to.max(hi);
                 }
-                Reading::Unpublished | Reading::Overtaken => {
-                    self.is_corrupt = true; // It has been read, and not released.
+                _ => {
+                    // It has been read up to there, and not released.
+                    self.is_corrupt = true;
                     self.boundary = self.boundary.max(to);
                     break;
                 }
@@ -264,14 +266,14 @@ impl<T> Probe<T> {
         to
     }
 
+    /// Whether a batch without events that ends there can be: those that this one comes after have stepped over it
+    /// as a whole, and R2 as in `look`.
+    fn may_step_over(&self, hi: Sequence) -> bool {
+        hi <= self.limit && hi - self.position <= self.memory.capacity()
+    }
+
     #[cold]
     fn step_over(&mut self, hi: Sequence) {
-        if hi > self.limit || hi - self.position > self.memory.capacity() {
-            // Those that it comes after have stepped over it as a whole, and R2 as in `look`.
-            self.stop_as_corrupt();
-            self.limit = 0;
-            return;
-        }
         let row = self.memory.row(self.row);
         let from = self.read.max(self.target);
         row.record.add_skipped(hi.saturating_sub(from)); // What lies below was never for it.
@@ -294,7 +296,8 @@ impl<T> Probe<T> {
         loop {
             let end = self.look(Reach::Backlog);
             let events = end - self.read;
-            let enough = dropped >= self.memory.capacity(); // Others may publish for ever.
+            // Others may publish for ever, and behind what is corrupt nothing is found.
+            let enough = dropped >= self.memory.capacity() || self.is_corrupt;
             if end < self.known || enough || !self.is_followed_by_events() {
                 // A stage before this one is at work behind it, or nothing is published there yet.
                 if events > 1 {
