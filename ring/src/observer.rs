@@ -33,6 +33,7 @@ use crate::consumer::{Ended, NotReady, why_cut};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
+use crate::shared::Unusable;
 use crate::stamp::Reading;
 use crate::sync::{Ordering, fence};
 use crate::wait::{Patience, Wait, Waiter};
@@ -235,7 +236,7 @@ impl<T: Observable> Observer<T> {
                         self.next = hi;
                         self.batch_end = hi;
                     }
-                    Reading::Overtaken => self.start_again(),
+                    Reading::Overtaken => self.start_again()?,
                     Reading::Unpublished if signal.is_closed() && self.next == region.front() => {
                         return Err(NotReady::Closed);
                     }
@@ -253,7 +254,7 @@ impl<T: Observable> Observer<T> {
             fence(Ordering::Acquire);
             let a_lap_on = self.next.saturating_add(self.memory.capacity());
             if region.header().claimed.is_beyond(a_lap_on) {
-                self.start_again();
+                self.start_again()?;
             } else if region.header().status.version_after_fence() == version {
                 // INVARIANT R9: nobody had begun to write there when it was copied.
                 let sequence = self.next;
@@ -264,13 +265,23 @@ impl<T: Observable> Observer<T> {
     }
 
     /// It was lapped: goes on at an event that was still there a moment ago, and counts what it missed.
+    ///
+    /// # Errors
+    /// If it was not, for all that there is besides the word which says so.
     #[cold]
-    fn start_again(&mut self) {
+    fn start_again(&mut self) -> Result<(), NotReady> {
+        // Whose claim is seen had seen all consumers, or the floor, or had published, above what it is to
+        // overwrite: by this look that is seen, too.
+        _ = self.memory.header().claimed.observe();
         let (start, batch_end) = somewhere_behind(&self.memory);
-        self.missed += start.saturating_sub(self.next);
-        self.next = self.next.max(start);
+        if start <= self.next {
+            return Err(NotReady::Unusable(Unusable::Corrupt)); // Or it would look for ever.
+        }
+        self.missed += start - self.next;
+        self.next = start;
         // Where it is may lie behind both: what it knew to be published still was.
         self.batch_end = self.batch_end.max(batch_end);
+        Ok(())
     }
 }
 
