@@ -15,7 +15,7 @@ use crate::recover::{
 use crate::region::{Memory, Run};
 use crate::ring::poison;
 use crate::roster::{Entry, JoinError, Presence, Request, Roster, Start};
-use crate::sequence::Sequence;
+use crate::sequence::{LAST_SEQUENCE, Sequence};
 use crate::shared::Unusable;
 use crate::stamp::Reading;
 use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_grow};
@@ -329,6 +329,13 @@ impl<T> ConsumerBuilder<T> {
         let Some(mut entry) = roster.entry_of(row, lease) else {
             return Err(JoinError::NoPredecessor { name: name() });
         };
+        if entry.start > LAST_SEQUENCE {
+            let cause = Unusable::Corrupt;
+            return Err(JoinError::Unusable {
+                name: name(),
+                cause,
+            });
+        }
         if self.memory.reading(entry.start) != Reading::Unpublished {
             // INVARIANT R8: the dead one may have stored an end behind what is skipped, and not its
             // position. At a boundary the stamps tell; inside a batch the end is that of this batch.

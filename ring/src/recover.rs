@@ -31,8 +31,8 @@ use crate::producer::Producer;
 use crate::region::Memory;
 use crate::ring::{Producers, Ring};
 use crate::roster::{Presence, ProducerError, Roster};
-use crate::sequence::Sequence;
-use crate::shared::SharedMemory;
+use crate::sequence::{LAST_SEQUENCE, Sequence};
+use crate::shared::{SharedMemory, Unusable};
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
@@ -210,7 +210,7 @@ impl<T> Ring<T> {
         if memory.region().header().status.signal().is_closed() {
             return Err(ProducerError::Closed);
         }
-        let next = take_over(memory);
+        let next = take_over(memory)?;
         roster.tell(&Presence::Joined {
             kind: MemberKind::Producer,
             name: String::new(),
@@ -288,7 +288,8 @@ fn close_if_asked<T>(memory: &Memory<T>) {
     let region = memory.region();
     let signal = region.header().status.signal();
     if region.producers == Producers::One && signal.asks_to_close() && !signal.is_closed() {
-        take_over(memory);
+        // If that finds it corrupt, it is closed where it is: nothing more comes either way.
+        let _ = take_over(memory);
         region.header().status.close();
         region.wake_all();
     }
@@ -379,16 +380,22 @@ pub(crate) fn a_producer_lives<T>(memory: &Memory<T>) -> bool {
 /// Brings `published` to where a dead producer had got, and returns that.
 ///
 /// It may have died between a stamp and `published`; consumers have read what the stamp covers.
-pub(crate) fn take_over<T>(memory: &Memory<T>) -> Sequence {
+///
+/// # Errors
+/// If it has got where no producer gets.
+pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<Sequence, Unusable> {
     let published = &memory.header().published;
     let mut next = published.observe();
     while let Reading::Events(hi) = memory.reading(next) {
         next = hi;
     }
+    if next > LAST_SEQUENCE {
+        return Err(Unusable::Corrupt);
+    }
     reach(Step::TakeOver);
     // INVARIANT R8: nothing that a consumer may have seen is taken back.
     published.publish(next);
-    next
+    Ok(next)
 }
 
 /// A1 to A4 from the first boundary on that is not published; returns how many sequences it gave up.

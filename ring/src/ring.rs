@@ -243,22 +243,26 @@ impl<T> Ring<T> {
         if let Some(shared) = memory.region().shared_memory() {
             free_the_dead(memory, &roster, &Leases(shared), &mut told);
         }
-        let joined = roster.join_producer(kind);
+        // In memory that processes share there may have been one before.
+        let goes_on = kind == Producers::One && memory.region().shared_memory().is_some();
+        let joined = roster.join_producer(kind).and_then(|(row, lease)| {
+            let next = if goes_on { take_over(memory) } else { Ok(0) };
+            let next = next.inspect_err(|_| roster.free_producer(row))?;
+            Ok((row, lease, next))
+        });
         if joined.is_ok() {
             told.push(Presence::Joined {
                 kind: MemberKind::Producer,
                 name: String::new(),
             });
         }
-        // In memory that processes share there may have been one before.
-        let goes_on = kind == Producers::One && memory.region().shared_memory().is_some();
-        let next = (goes_on && joined.is_ok()).then(|| take_over(memory));
         roster.tell_all(&told);
-        let (row, lease) = joined?;
+        let (row, lease, next) = joined?;
         let claimer = Claimer::new(memory.clone(), row, lease);
-        Ok(match next {
-            Some(next) => claimer.starting_at(next),
-            None => claimer,
+        Ok(if goes_on {
+            claimer.starting_at(next)
+        } else {
+            claimer
         })
     }
 

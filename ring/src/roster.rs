@@ -33,7 +33,7 @@ use crate::member::{MAX_MEMBERS, MAX_NAME, MemberKind, Poisoned, Rows, Use};
 use crate::recover::OnDeath;
 use crate::region::Region;
 use crate::ring::Producers;
-use crate::sequence::Sequence;
+use crate::sequence::{LAST_SEQUENCE, Sequence};
 use crate::shared::{Lease, SharedMemory, Unusable};
 use crate::step::{Step, reach};
 use crate::sync::{MutexGuard, Ordering, PoisonError, SharedByAll, fence};
@@ -262,7 +262,7 @@ impl<'r, T> Roster<'r, T> {
                 oldest,
             });
         }
-        if start > region.front() {
+        if start > region.front() || start > LAST_SEQUENCE {
             self.leave_consumer(row, first); // By R1 that cannot be.
             return Err(JoinError::Unusable {
                 name: name(),

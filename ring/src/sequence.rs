@@ -21,6 +21,10 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// ```
 pub type Sequence = u64;
 
+/// No ring gets so far: whoever finds a sequence above this, where others can write, has found that it is corrupt,
+/// and may count on from any below without a look at where numbers end.
+pub(crate) const LAST_SEQUENCE: Sequence = 1 << 62;
+
 /// With many producers the end of what has been claimed, contended by them; with one, how far it claims
 /// without another look at the gate.
 ///
