@@ -174,6 +174,13 @@ impl Hot {
         }
     }
 
+    /// Makes zeroes what a new row has.
+    pub(crate) fn vacate(&self) {
+        self.position.leave();
+        self.intent.withdraw();
+        self.set_hold_for(None);
+    }
+
     /// Says how long others wait for a successor if this member dies and is held.
     pub(crate) fn set_hold_for(&self, time: Option<Duration>) {
         let millis = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));

@@ -160,13 +160,13 @@ impl RingBuilder {
         // SAFETY: as the caller promises.
         let (words, slots) = unsafe { self.parts::<T>(base, event) }?;
         // SAFETY: inside, aligned, and nobody else's.
-        unsafe { words.header.write(Header::new()) };
+        unsafe { Header::make(words.header) };
         let rows = words.rows.cast::<Row>();
         for row in 0..self.members {
             // SAFETY: inside.
             let row = unsafe { rows.add(row) };
             // SAFETY: as the header.
-            unsafe { row.write(Row::new()) };
+            unsafe { Row::make(row) };
         }
         for index in 0..self.capacity {
             // SAFETY: one of the slots, and nobody else's.
@@ -226,6 +226,40 @@ impl RingBuilder {
         // SAFETY: they point into the memory, to what the caller promises is there.
         let region = unsafe { Region::shared(words, slots, self, memory) };
         Ok(Ring::of(Memory::new(region)))
+    }
+}
+
+// In memory that other processes read there are no values as a whole: written as such they would take with them what
+// happens to lie between their fields, bytes of this process.
+impl Header {
+    /// Makes a new header there, and zeroes of what is between its words.
+    ///
+    /// # Safety
+    /// 1. There is room for it, aligned, and nobody else uses it yet.
+    pub(crate) unsafe fn make(at: NonNull<Self>) {
+        if cfg!(loom) {
+            // SAFETY: the caller's promise.
+            return unsafe { at.write(Self::new()) };
+        }
+        // SAFETY: as above; zeroes are a header.
+        unsafe { at.write_bytes(0, 1) };
+    }
+}
+
+impl Row {
+    /// Makes a new row there, as [`Header::make`].
+    ///
+    /// # Safety
+    /// 1. There is room for it, aligned, and nobody else uses it yet.
+    pub(crate) unsafe fn make(at: NonNull<Self>) {
+        if cfg!(loom) {
+            // SAFETY: the caller's promise.
+            return unsafe { at.write(Self::new()) };
+        }
+        // SAFETY: as above.
+        unsafe { at.write_bytes(0, 1) };
+        // SAFETY: zeroes are a row, of somebody who is there; nobody else knows of it.
+        unsafe { at.as_ref() }.hot.vacate();
     }
 }
 
