@@ -26,7 +26,7 @@ use annulus_ring::{
 };
 
 /// Of headers as many as of member tables, positions and stamps.
-const CASES: u64 = 60_000;
+const CASES: u64 = 51_000;
 
 /// The same each time; others are set by the variable.
 const SEED: u64 = 1;
@@ -310,7 +310,7 @@ impl<'f> Case<'f> {
         for _ in 0..self.random.below(4) {
             self.join_consumer(&mut handles);
         }
-        for _ in 0..self.random.below(48) {
+        for _ in 0..self.random.below(32) {
             if self.random.one_in(12) {
                 self.change_word();
             }
