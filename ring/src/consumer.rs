@@ -480,10 +480,11 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn next_batch(&mut self) -> Result<Batch<'_, T>, Ended> {
-        match self.wait_for_events(Patience::Forever) {
-            Ok(to) => Ok(Batch::new(self, to)),
-            Err(why) => Err(why.for_good()),
-        }
+        let to = match self.events_at_hand(Patience::Forever) {
+            Some(to) => to,
+            None => self.wait_for_good()?,
+        };
+        Ok(Batch::new(self, to))
     }
 
     /// Returns the events that are there, if any.
@@ -510,7 +511,10 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn try_next_batch(&mut self) -> Result<Batch<'_, T>, NotReady> {
-        let to = self.wait_for_events(Patience::None)?;
+        let to = match self.events_at_hand(Patience::None) {
+            Some(to) => to,
+            None => self.wait_at_the_front(Patience::None)?,
+        };
         Ok(Batch::new(self, to))
     }
 
@@ -534,7 +538,10 @@ impl<T> Consumer<T> {
     /// ```
     #[inline]
     pub fn next_batch_deadline(&mut self, deadline: Instant) -> Result<Batch<'_, T>, NotReady> {
-        let to = self.wait_for_events(Patience::Until(deadline))?;
+        let to = match self.events_at_hand(Patience::Until(deadline)) {
+            Some(to) => to,
+            None => self.wait_at_the_front(Patience::Until(deadline))?,
+        };
         Ok(Batch::new(self, to))
     }
 
@@ -737,20 +744,21 @@ impl<T> Consumer<T> {
 
     /// Returns up to where events can be read.
     #[inline]
-    fn wait_for_events(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
+    fn events_at_hand(&mut self, patience: Patience) -> Option<Sequence> {
         if self.probe.has_drained_a_backlog() && !matches!(patience, Patience::None) {
             let_batches_grow(self.probe.memory.capacity());
         }
-        let signal = self.probe.memory.header().status.signal();
-        if signal.is_cut() {
-            return Err(why_cut(signal).into());
+        if self.probe.memory.header().status.signal().is_cut() {
+            return None; // As whoever waits is told.
         }
         let to = self.probe.look(Reach::Backlog);
-        if to > self.probe.read() {
-            Ok(to)
-        } else {
-            self.wait_at_the_front(patience)
-        }
+        (to > self.probe.read()).then_some(to)
+    }
+
+    #[cold]
+    fn wait_for_good(&mut self) -> Result<Sequence, Ended> {
+        self.wait_at_the_front(Patience::Forever)
+            .map_err(NotReady::for_good)
     }
 
     #[cold]
@@ -825,7 +833,6 @@ impl<T> Consumer<T> {
     }
 }
 
-#[cold]
 pub(crate) fn why_cut(signal: Signal) -> Ended {
     match signal.poisoned() {
         Some(poisoned) if !signal.is_inherited() => Ended::Poisoned(poisoned),

@@ -170,9 +170,8 @@ impl<T> Probe<T> {
                     Reading::Skip(_) => return self.stop_as_corrupt(),
                     Reading::Unpublished | Reading::Overtaken => return self.read,
                 }
-                // INVARIANT R2: nothing is claimed more than a lap above what it has not released.
-                if self.known - self.position > self.memory.capacity() {
-                    return self.stop_as_corrupt();
+                if self.known == self.read {
+                    return self.read; // What it found cannot be.
                 }
             }
             // INVARIANT R4: not past those that it comes after.
@@ -337,6 +336,7 @@ impl<T> Probe<T> {
             // The cursor tells all at once. More than what came when it last waited is more than one
             // batch.
             let events = found - self.read;
+            self.check_lap();
             self.backlog = reach == Reach::Backlog && events > self.came_at_once;
             if reach == Reach::OneBatch {
                 self.came_at_once = events;
@@ -347,6 +347,18 @@ impl<T> Probe<T> {
             self.look_ahead();
         }
         self.backlog = self.known > found;
+        if self.backlog {
+            self.check_lap();
+        }
+    }
+
+    /// One batch is never more than a lap: by its stamp. More than one, or what the cursor tells, has to be checked.
+    #[inline]
+    fn check_lap(&mut self) {
+        // INVARIANT R2: nothing is claimed more than a lap above what it has not released.
+        if self.known - self.position > self.memory.capacity() {
+            self.stop_as_corrupt();
+        }
     }
 
     #[inline]
