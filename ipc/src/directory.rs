@@ -20,8 +20,9 @@ use crate::view::View;
 
 /// A directory of rings, by default `/dev/shm/annulus`, or what the environment variable `ANNULUS_DIR` says.
 ///
-/// It is made when it is first needed, so that any user can have rings in it, and only their own removed. It has to be
-/// on a file system that keeps its files in memory, a `tmpfs` or `hugetlbfs`: on a disk it works, and is as slow.
+/// It is made when it is first needed, so that any user can have rings in it, and remove only their own; who has made
+/// it can remove all names in it. It has to be on a file system that keeps its files in memory, a `tmpfs` or
+/// `hugetlbfs`: on a disk it works, and is as slow.
 ///
 /// # Examples
 /// ```

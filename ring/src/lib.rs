@@ -45,6 +45,8 @@
 //! * A thread that waits spins, yields, or sleeps for short times; in a ring built for
 //!   [parking](RingBuilder::parking) it can sleep until it is woken, and everybody looks whether to wake.
 //! * The only producer of a ring closes it. [`Ring::close`] asks it to; with many it closes by itself.
+//! * In memory that [processes share](SharedMemory), which package `annulus-ipc` brings, only [`Ring::close`] closes, and
+//!   who waits finds the dead by itself.
 //! * A [watcher](Ring::watch) that keeps a [`Ring`] keeps its memory.
 //! * Many producers that nobody else reads may have left events behind: a consumer that joins then holds
 //!   them from where the last one left until it first looks for events.
@@ -105,6 +107,7 @@
 //! | poison | a word that ends everything for everybody, with a reason |
 //! | skip | to step over a published batch that carries no event, because its claim was dropped or its producer died |
 //! | member | a producer or consumer; it has a row in the member table |
+//! | lease | of a row, in memory that processes share: by it its member is known to live |
 //!
 //! ```text
 //!                 lowest position                    published front      gate
