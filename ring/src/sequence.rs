@@ -91,6 +91,14 @@ impl Claimed {
         self.0.fetch_or(ClaimedEnd::STOPPED, Ordering::AcqRel);
     }
 
+    /// As [`Claimed::stop`], for memory that is all zeroes of a sudden: a producer that goes by where it was, and
+    /// finds the end below that, would take the top bit for room.
+    #[cfg(not(loom))]
+    pub(crate) fn disown(&self) {
+        // ORDER(claim): as in `stop`; there is nothing before it.
+        self.0.fetch_or(u64::MAX, Ordering::AcqRel);
+    }
+
     /// Moves the end from `lo` to `hi`, which claims `[lo, hi)`, or lets one producer do so, if it is still
     /// at `lo` and claims are not stopped; else returns where it is.
     #[inline]
