@@ -456,6 +456,8 @@ impl SegmentBuilder {
             io::ErrorKind::Unsupported => Cause::NoTemporary,
             _ => error.into(),
         })?;
+        // Whatever the mask of this process takes away: it opens the file again, for its locks.
+        fchmod(file.borrow()?, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
         let memory = self.fill::<T>(file, &bytes, extent, true)?;
         let file = memory.file.borrow()?;
         fchmod(file, Mode::from_raw_mode(self.mode & 0o777)).map_err(io::Error::from)?;
