@@ -4,6 +4,8 @@
 //! on changing what lies there meanwhile. Random, with a seed that is printed: `ANNULUS_SEED` sets it, and
 //! `ANNULUS_CASE` runs one case of it alone. `ANNULUS_CASES` sets how many of each kind there are.
 
+#![cfg(target_os = "linux")]
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::env;

@@ -1,0 +1,238 @@
+//! Memory: all of it is there from the start, or the ring is not.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use annulus_ipc::{Cause, Directory, Segment, SegmentError};
+use rustix::fs::statvfs;
+
+use crate::place::Place;
+use crate::roles::{Player, Role, say};
+use crate::system;
+
+pub(crate) const ROLES: &[Role] = &[
+    ("locker", lock_memory),
+    ("locker without a limit left", fail_to_lock_memory),
+];
+
+#[test]
+fn all_of_a_ring_is_allocated_before_anybody_sees_it() {
+    let place = Place::new();
+    for capacity in [8, 1 << 10, 1 << 16] {
+        let ring = place.create::<u64>(&format!("ring-{capacity}"), capacity);
+        let stat = fs::metadata(ring.path().expect("it has a name")).expect("it is there");
+        assert!(stat.len() >= capacity as u64 * 16);
+        assert!(
+            stat.blocks() * 512 >= stat.len(),
+            "{} of {}",
+            stat.blocks() * 512,
+            stat.len()
+        );
+
+        let ring = Segment::<u64>::anonymous(capacity).expect("there is memory");
+        let file = ring.as_fd().and_then(|fd| fd.try_clone_to_owned());
+        let stat = File::from(file.expect("it is ours"))
+            .metadata()
+            .expect("it is open");
+        assert!(
+            stat.blocks() * 512 >= stat.len(),
+            "{} of {}",
+            stat.blocks() * 512,
+            stat.len()
+        );
+    }
+}
+
+#[test]
+fn d7_a_ring_larger_than_the_file_system_is_no_space_and_leaves_nothing() {
+    let place = Place::new();
+    drop(place.create::<u64>("first", 8));
+    let system = statvfs(place.directory().as_path()).expect("it is there");
+    let bytes = system.f_blocks * system.f_frsize;
+    if bytes == 0 || bytes > 1 << 50 {
+        return system::skip(
+            "d7_a_ring_larger_than_the_file_system",
+            "/dev/shm has no limit",
+        );
+    }
+    // A file larger than the file system is refused before anything is allocated.
+    let capacity = (bytes / 8).next_power_of_two() as usize;
+    let builder = Segment::builder(capacity).directory(place.directory().clone());
+    let error = builder
+        .create::<u64>("second")
+        .expect_err("it does not fit");
+    let Cause::NoSpace { needed } = error.cause else {
+        panic!("{error}");
+    };
+    assert!(needed > bytes);
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("it takes {needed} bytes of shared memory")),
+        "{text}"
+    );
+    assert_eq!(place.directory().names().expect("it is there"), ["first"]);
+}
+
+/// A small file system, which is unmounted with this value.
+struct Mounted(Place);
+
+impl Mounted {
+    fn new(test: &str, size: &str) -> Option<Self> {
+        if !system::is_root_for(test) {
+            return None;
+        }
+        let place = Place::new();
+        fs::create_dir(place.directory().as_path()).expect("it is ours");
+        let options = format!("size={size},mode=1777");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "none", place.path()]);
+        match mount.output() {
+            Ok(output) if output.status.success() => Some(Self(place)),
+            output => {
+                system::skip(test, &format!("nothing can be mounted: {output:?}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .output();
+    }
+}
+
+#[test]
+fn d7_on_a_full_file_system_no_half_ring_is_left_and_a_smaller_one_fits() {
+    let test = "d7_on_a_full_file_system";
+    let Some(mounted) = Mounted::new(test, "256k") else {
+        return;
+    };
+    let directory: &Directory = mounted.0.directory();
+    let free = || statvfs(directory.as_path()).expect("it is there").f_bfree;
+    let ring = |capacity: usize| Segment::builder(capacity).directory(directory.clone());
+    let before = free();
+    // Larger than all of it, and than what is left of it.
+    for (capacity, others) in [(1 << 15, 0), (1 << 13, 1 << 13)] {
+        let _other = (others > 0).then(|| ring(others).create::<u64>("other").expect("it fits"));
+        let left = free();
+        for _ in 0..3 {
+            let error = ring(capacity)
+                .create::<u64>("ring")
+                .expect_err("it does not fit");
+            assert!(matches!(error.cause, Cause::NoSpace { .. }), "{error}");
+            assert_eq!(free(), left, "something is left");
+            let error = ring(capacity)
+                .open_or_create::<u64>("ring")
+                .expect_err("as before");
+            assert!(matches!(error.cause, Cause::NoSpace { .. }), "{error}");
+        }
+        let names = directory.names().expect("it is there");
+        assert!(!names.contains(&"ring".to_owned()), "{names:?}");
+    }
+    directory.unlink("other").expect("it is there");
+    assert_eq!(free(), before);
+    let ring = ring(1 << 10).create::<u64>("ring").expect("it fits");
+    ring.producer()
+        .expect("it joins")
+        .publish_value(7)
+        .expect("nobody gates");
+}
+
+#[test]
+fn huge_pages_work_or_it_is_said_what_is_missing() {
+    match Segment::builder(1 << 10).huge_pages().anonymous::<u64>() {
+        Ok(ring) => {
+            let mut book = ring.consumer("book").join().expect("it joins");
+            ring.producer()
+                .expect("it joins")
+                .publish_value(7)
+                .expect("there is room");
+            assert_eq!(book.try_next_batch().expect("an event")[0], 7);
+        }
+        Err(error) => {
+            assert!(matches!(error.cause, Cause::HugePages { .. }), "{error}");
+            assert!(
+                error.to_string().contains("raise vm.nr_hugepages"),
+                "{error}"
+            );
+        }
+    }
+    let place = Place::new();
+    let builder = Segment::builder(8)
+        .directory(place.directory().clone())
+        .huge_pages();
+    let error = builder
+        .create::<u64>("ring")
+        .expect_err("/dev/shm has small pages");
+    assert!(matches!(error.cause, Cause::HugePages { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("mount one, and use a directory there"),
+        "{error}"
+    );
+    assert!(place.directory().names().expect("it is there").is_empty());
+}
+
+#[test]
+fn memory_is_locked_or_it_is_said_what_limit_to_raise() {
+    let place = Place::new();
+    for role in ["locker", "locker without a limit left"] {
+        assert_eq!(Player::start(role, &[place.path()]).says(), "done");
+    }
+}
+
+fn lock_memory(words: &[&str]) {
+    let builder = Segment::builder(1 << 10)
+        .directory(Directory::at(words[0]))
+        .locked();
+    for ring in [builder.create::<u64>("locked"), builder.anonymous()] {
+        match ring {
+            Ok(ring) => {
+                let status = fs::read_to_string("/proc/self/status").expect("it is Linux");
+                let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+                let locked = locked.and_then(|locked| locked.trim().strip_suffix(" kB"));
+                let kilobytes: u64 = locked.expect("a line").parse().expect("a number");
+                assert!(kilobytes >= 16, "{status}");
+                ring.lock_memory().expect("it is locked already");
+            }
+            Err(error) => says_what_limit_to_raise(&error),
+        }
+    }
+    say("done");
+}
+
+fn fail_to_lock_memory(words: &[&str]) {
+    let directory = Directory::at(words[0]);
+    if system::is_root() {
+        system::become_user(65_534, 65_534, &[]); // Root may lock as much as it likes.
+    }
+    system::limit_locked_memory(0);
+    let builder = Segment::builder(8).directory(directory.clone()).locked();
+    let error = builder
+        .create::<u64>("not-locked")
+        .expect_err("it is not allowed");
+    says_what_limit_to_raise(&error);
+    let error = builder.anonymous::<u64>().expect_err("it is not allowed");
+    says_what_limit_to_raise(&error);
+    let names = directory.names().expect("it is there");
+    assert!(!names.contains(&"not-locked".to_owned()), "{names:?}");
+    let ring = Segment::<u64>::anonymous(8).expect("unlocked it is allowed");
+    says_what_limit_to_raise(&ring.lock_memory().expect_err("it is not allowed"));
+    say("done");
+}
+
+fn says_what_limit_to_raise(error: &SegmentError) {
+    assert!(matches!(error.cause, Cause::Locking { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("raise the limit, RLIMIT_MEMLOCK or `ulimit -l`"),
+        "{error}"
+    );
+}

@@ -1,0 +1,99 @@
+//! System calls that tests make, and what of the system a test needs that it may not have.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Says that something was not tested, and why: past the harness, which keeps what tests print.
+pub(crate) fn skip(test: &str, why: &str) {
+    static SKIPPED: AtomicU32 = AtomicU32::new(0);
+    let count = 1 + SKIPPED.fetch_add(1, Ordering::Relaxed);
+    let _ = writeln!(io::stderr(), "skipped ({count} so far): {test}: {why}");
+}
+
+/// Whether this process may do what a test needs: change users, mount file systems, and so on. If not, it says so.
+pub(crate) fn is_root_for(test: &str) -> bool {
+    if !is_root() {
+        skip(test, "it takes root");
+    }
+    is_root()
+}
+
+/// Whether permissions and limits do not bind this process.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: it reads a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Becomes a user that has nothing, who belongs to these groups.
+pub(crate) fn become_user(user: u32, group: u32, groups: &[u32]) {
+    // SAFETY: as many groups as it is told.
+    let grouped = unsafe { libc::setgroups(groups.len(), groups.as_ptr()) };
+    // SAFETY: numbers.
+    let group = unsafe { libc::setresgid(group, group, group) };
+    // SAFETY: numbers.
+    let user = unsafe { libc::setresuid(user, user, user) };
+    assert_eq!((grouped, group, user), (0, 0, 0), "it takes root");
+}
+
+pub(crate) fn set_umask(mask: u32) {
+    // SAFETY: a number.
+    unsafe { libc::umask(mask) };
+}
+
+/// Sets how much memory this process may lock.
+pub(crate) fn limit_locked_memory(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: a limit that lives until it returns.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+    assert_eq!(set, 0);
+}
+
+/// Has the system end this process after that time.
+pub(crate) fn end_in(time: Duration) {
+    // SAFETY: a number; nobody handles the signal.
+    unsafe { libc::alarm(time.as_secs() as u32) };
+}
+
+/// Forks. Returns the child's number in the parent, and in the child nothing; that [ends](end_after) then.
+pub(crate) fn fork() -> Option<i32> {
+    // SAFETY: the other thread of a role's process waits for this one, and does nothing of which a child needs more
+    // than it has.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "{}", io::Error::last_os_error());
+    (pid > 0).then_some(pid)
+}
+
+/// What a forked child does: this, and then it ends, with 0 unless it has panicked.
+pub(crate) fn end_after(child: impl FnOnce()) -> ! {
+    end_in(crate::LONG * 4); // An alarm is not inherited.
+    let done = catch_unwind(AssertUnwindSafe(child));
+    let _ = io::stdout().flush();
+    // SAFETY: it ends here, without what its parent does at its end.
+    unsafe { libc::_exit(i32::from(done.is_err())) }
+}
+
+/// Waits until this child has ended, and returns how: 0 if well.
+pub(crate) fn wait_for(pid: i32) -> i32 {
+    let mut status = 0;
+    loop {
+        // SAFETY: a number, and where to put one.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if waited == pid {
+            return status;
+        }
+        let error = io::Error::last_os_error();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+    }
+}
+
+pub(crate) fn make_pipe(path: &std::path::Path) {
+    let path = std::ffi::CString::new(path.to_str().expect("a plain path")).expect("no zero");
+    // SAFETY: a path that ends with a zero.
+    let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(made, 0, "{}", io::Error::last_os_error());
+}
