@@ -355,21 +355,34 @@ fn d6_programs_that_a_member_has_started_do_not_keep_it_alive() {
     let place = Place::new();
     let mut player = Player::start("parent of other programs", &[place.path(), "Many"]);
     let said = player.says();
-    let numbers: Vec<i32> = said
-        .split(' ')
-        .map(|n| n.parse().expect("a number"))
-        .collect();
-    assert_eq!(numbers.len(), 2, "{said}");
+    let numbers = said.split(' ').map(|n| n.parse().expect("a number"));
+    let mut programs = Programs(numbers.collect());
+    assert_eq!(programs.0.len(), 2, "{said}");
     let ring = place.open::<u64>("ring");
     assert_eq!(ring.snapshot().members.len(), 3);
     player.kill_alone();
     until("the members are seen to be dead", || {
         ring.snapshot().members.iter().all(|member| member.is_dead)
     });
-    for number in numbers {
-        // SAFETY: numbers; of processes that were started for this.
-        let ended = unsafe { libc::kill(number, libc::SIGKILL) };
-        assert_eq!(ended, 0, "the program has been running all the time");
+    assert!(programs.end(), "they have been running all the time");
+}
+
+/// Programs that somebody else has started, which end with this value.
+struct Programs(Vec<i32>);
+
+impl Programs {
+    /// Ends them; false if one had ended before.
+    fn end(&mut self) -> bool {
+        self.0.drain(..).fold(true, |all, number| {
+            // SAFETY: numbers; of processes that were started for a test.
+            unsafe { libc::kill(number, libc::SIGKILL) == 0 && all }
+        })
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -379,7 +392,7 @@ fn start_programs(words: &[&str]) {
     let _first = ring.shared_producer().expect("it joins");
     let quiet = |command: &mut Command| {
         command
-            .arg("600")
+            .arg("240")
             .stdin(process::Stdio::null())
             .stdout(process::Stdio::null());
         let started = command.stderr(process::Stdio::null()).spawn();

@@ -144,6 +144,21 @@ fn d7_on_a_full_file_system_no_half_ring_is_left_and_a_smaller_one_fits() {
 }
 
 #[test]
+fn a_file_system_without_files_that_have_no_name_is_refused() {
+    let test = "a_file_system_without_files_that_have_no_name";
+    if !system::is_root_for(test) {
+        return; // Others are not let into that directory.
+    }
+    let builder = Segment::builder(8).directory(Directory::at("/proc"));
+    let error = builder.create::<u64>("ring").expect_err("it cannot be");
+    assert!(matches!(error.cause, Cause::NoTemporary), "{error}");
+    assert!(
+        error.to_string().contains("use another, as /dev/shm"),
+        "{error}"
+    );
+}
+
+#[test]
 fn huge_pages_work_or_it_is_said_what_is_missing() {
     match Segment::builder(1 << 10).huge_pages().anonymous::<u64>() {
         Ok(ring) => {
