@@ -59,7 +59,7 @@ impl Descriptor {
 
     /// Takes the lock of one byte of the file; false if another description has it.
     pub(crate) fn try_lock(&self, byte: u64) -> io::Result<bool> {
-        match self.fcntl(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
+        match self.fcntl(libc::F_OFD_SETLK, libc::F_WRLCK, byte, 1) {
             Ok(_) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => Ok(false),
@@ -69,24 +69,37 @@ impl Descriptor {
     }
 
     pub(crate) fn unlock(&self, byte: u64) -> io::Result<()> {
-        self.fcntl(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
+        self.fcntl(libc::F_OFD_SETLK, libc::F_UNLCK, byte, 1)
+            .map(drop)
+    }
+
+    fn unlock_all(&self) -> io::Result<()> {
+        let to_the_end = 0;
+        self.fcntl(libc::F_OFD_SETLK, libc::F_UNLCK, 0, to_the_end)
+            .map(drop)
     }
 
     /// Whether another description, in whatever process, has the lock of this byte. Who may only read the file can
     /// have a lock for reading, which is none of ours.
     pub(crate) fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_RDLCK, byte)?;
+        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_RDLCK, byte, 1)?;
         Ok(found != libc::F_UNLCK)
     }
 
-    fn fcntl(&self, command: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::c_int> {
+    fn fcntl(
+        &self,
+        command: libc::c_int,
+        kind: libc::c_int,
+        byte: u64,
+        len: u64,
+    ) -> io::Result<libc::c_int> {
         let fd = self.raw()?;
         // SAFETY: plain numbers, of which zero is one.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as _;
         lock.l_whence = libc::SEEK_SET as _;
         lock.l_start = byte as _;
-        lock.l_len = 1;
+        lock.l_len = len as _;
         // SAFETY: an open descriptor, and a lock as these commands take it.
         match unsafe { libc::fcntl(fd, command, &raw mut lock) } {
             -1 => Err(io::Error::last_os_error()),
@@ -104,6 +117,9 @@ impl AsRawFd for Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
+        // Its locks go now, not when the last copy is closed: a child that is being spawned has one until it runs its
+        // program. It fails only in a forked child, whose locks they are not.
+        let _ = self.unlock_all();
         // First it is nobody's, then closed: a child that is forked in between keeps it for a moment, which the
         // lock of the registry excludes.
         let _locked = REGISTRY.lock();
@@ -308,3 +324,22 @@ fn disown(base: *mut u8, len: usize, ring: usize) {
 
 /// How a child ends whose memory cannot be replaced.
 const EXIT_NOT_DISOWNED: libc::c_int = 70;
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn d6_a_lock_goes_with_its_owner_whatever_copies_of_the_descriptor_there_are() {
+        let file = Descriptor::open(|| Ok(memfd_create("test", MemfdFlags::CLOEXEC)?)).unwrap();
+        let owner = file.reopen(true).unwrap();
+        assert!(owner.try_lock(1).unwrap());
+        // As a child has it that is being spawned.
+        let copy = owner.borrow().unwrap().try_clone_to_owned().unwrap();
+        drop(owner);
+        assert!(!file.is_locked(1).unwrap());
+        drop(copy);
+    }
+}
