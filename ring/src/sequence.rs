@@ -93,7 +93,6 @@ impl Claimed {
 
     /// As [`Claimed::stop`], for memory that is all zeroes of a sudden: a producer that goes by where it was, and
     /// finds the end below that, would take the top bit for room.
-    #[cfg(not(loom))]
     pub(crate) fn disown(&self) {
         // ORDER(claim): as in `stop`; there is nothing before it.
         self.0.fetch_or(u64::MAX, Ordering::AcqRel);
