@@ -244,8 +244,8 @@ impl<T> ConsumerBuilder<T> {
     /// Goes on in the place of the consumer of this name, which has died and [held](OnDeath::Hold) its gate:
     /// where that has released, after what it came after.
     ///
-    /// What that one had read and not released comes again, and what it had skipped stays counted. How to
-    /// wait and the batch limit are this builder's, and what its death does if the builder says it; what to
+    /// What that one had read and not released comes again, and what it had stepped over there is counted again; what
+    /// it had counted stays. How to wait and the batch limit are this builder's, and what its death does if the builder says it; what to
     /// come after and where to start are not asked.
     ///
     /// # Errors
