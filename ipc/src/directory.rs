@@ -12,10 +12,10 @@ use std::sync::Arc;
 use annulus_ring::{Ring, RingBuilder, Snapshot};
 
 use crate::descriptor::Descriptor;
+use crate::memory::{Access, Memory};
 use crate::plain::{Description, Plain};
-use crate::segment::{
-    About, Access, Cause, Memory, Segment, SegmentError, attach, attach_untyped, look_into,
-};
+use crate::refusal::{Cause, SegmentError};
+use crate::segment::{About, Segment, attach, attach_untyped, look_into};
 use crate::view::View;
 
 /// A directory of rings, by default `/dev/shm/annulus`, or what the environment variable `ANNULUS_DIR` says.

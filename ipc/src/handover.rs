@@ -10,7 +10,8 @@ use rustix::net::{
 };
 
 use crate::plain::Plain;
-use crate::segment::{Cause, Segment, SegmentError};
+use crate::refusal::{Cause, SegmentError};
+use crate::segment::Segment;
 
 /// A message has one byte, as it cannot be empty, and the descriptor.
 const MESSAGE: [u8; 1] = *b"a";

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use annulus_ring::{Geometry, Layout, Producers, RingBuilder};
 
 use crate::plain::Description;
-use crate::segment::Cause;
+use crate::refusal::Cause;
 
 const MAGIC: [u8; 8] = *b"ANNULUS\n";
 pub(crate) const MAJOR: u16 = 1;

@@ -69,22 +69,30 @@
 
 #![cfg(target_os = "linux")]
 
-mod descriptor;
+// What users hold.
+mod create;
 mod directory;
 mod handover;
-mod header;
 mod plain;
+mod refusal;
 mod segment;
-mod step;
 mod view;
+
+// How it works.
+mod descriptor;
+mod header;
+mod memory;
+mod step;
 
 // What the compiler refuses.
 mod contracts;
 
 pub use annulus_derive::Plain;
+pub use create::SegmentBuilder;
 pub use directory::{Directory, Inspection};
 pub use plain::{Description, Field, Plain};
-pub use segment::{Cause, Segment, SegmentBuilder, SegmentError};
+pub use refusal::{Cause, SegmentError};
+pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
 pub use view::View;

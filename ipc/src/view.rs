@@ -7,7 +7,8 @@ use annulus_ring::{ObserveError, Observer, Snapshot};
 
 use crate::directory::Directory;
 use crate::plain::Plain;
-use crate::segment::{Segment, SegmentError};
+use crate::refusal::SegmentError;
+use crate::segment::Segment;
 
 /// A ring that this process has opened and mapped for reading only: it can be observed, and nothing that
 /// happens here can do any harm to those who use it.

@@ -1,0 +1,370 @@
+//! Making a ring, whole or not at all.
+//!
+//! A file is built without a name, all of its pages allocated and touched, and linked to its name when it is done:
+//! a creator that dies leaves nothing, and nobody sees half a ring. Its first pages say what it is, see
+//! [`header`](crate::header).
+
+use std::alloc;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::fchown;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use annulus_ring::{RingBuilder, SharedMemory};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
+    fcntl_add_seals, fstatfs, linkat, memfd_create, open,
+};
+use rustix::io::{Errno, pwrite};
+
+use crate::descriptor::Descriptor;
+use crate::directory::Directory;
+use crate::header::{Extent, Header};
+use crate::memory::{Access, Memory};
+use crate::plain::Plain;
+use crate::refusal::{Cause, SegmentError};
+use crate::segment::{About, Segment, own_path};
+use crate::step::{Creation, reach};
+
+/// How a ring in shared memory is to be made; made by [`Segment::builder`].
+///
+/// # Examples
+/// ```
+/// use annulus_ipc::{Directory, Segment};
+/// use annulus_ring::{Producers, Ring};
+/// # let name = &format!("doc-builder-{}", std::process::id());
+///
+/// let ring = Segment::builder(Ring::builder(1024).producers(Producers::Many).members(32))
+///     .mode(0o660) // also for the group
+///     .attribute("schema", "7")
+///     .create::<u64>(name)?;
+/// assert_eq!(ring.name(), Some(name.as_str()));
+/// assert_eq!(Segment::<u64>::open(name)?.attributes()["schema"], "7");
+/// Directory::default().unlink(name)?;
+/// assert!(!ring.path().unwrap().exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a ring is made by `create`, `open_or_create` or `anonymous`"]
+pub struct SegmentBuilder {
+    ring: RingBuilder,
+    directory: Directory,
+    mode: u32,
+    group: Option<u32>,
+    huge_pages: bool,
+    locked: bool,
+    attributes: BTreeMap<String, String>,
+}
+
+impl SegmentBuilder {
+    pub(crate) fn new(ring: RingBuilder) -> Self {
+        Self {
+            ring,
+            directory: Directory::default(),
+            mode: 0o600,
+            group: None,
+            huge_pages: false,
+            locked: false,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the directory of its name; by default [`Directory::default`].
+    ///
+    /// # Examples
+    /// See [`Directory`].
+    pub fn directory(mut self, directory: Directory) -> Self {
+        self.directory = directory;
+        self
+    }
+
+    /// Sets who may read and write it, by the bits of `chmod`; by default its user, `0o600`. Members of the ring have
+    /// to be able to do both, observers to read.
+    ///
+    /// # Examples
+    /// See [`SegmentBuilder`].
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets the group that it belongs to, by number; by default that of its creator.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::Segment;
+    /// let builder = Segment::builder(1024).mode(0o640).group(1000); // may observe
+    /// ```
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Puts it on huge pages of 2 MiB: fewer misses of address translation in a large ring. The system has to have
+    /// some reserved (`vm.nr_hugepages`); a ring with a name needs a directory on a `hugetlbfs` too.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::Segment;
+    /// match Segment::builder(1 << 20).huge_pages().anonymous::<u64>() {
+    ///     Ok(_) => println!("on huge pages"),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// ```
+    pub fn huge_pages(mut self) -> Self {
+        self.huge_pages = true;
+        self
+    }
+
+    /// Keeps it from being swapped out, for this process: see [`Segment::lock_memory`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::Segment;
+    /// match Segment::builder(1024).locked().anonymous::<u64>() {
+    ///     Ok(_) => println!("stays in memory"),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// ```
+    pub fn locked(mut self) -> Self {
+        self.locked = true;
+        self
+    }
+
+    /// Says something about it, for who opens it: a version of the schema, a trading date. Some kilobytes in all.
+    ///
+    /// # Examples
+    /// See [`SegmentBuilder`].
+    pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.insert(key.into(), value.into());
+        self
+    }
+
+    /// Creates the ring under a name that is free.
+    ///
+    /// All of its memory is allocated here. A creator that dies leaves nothing.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// See [`SegmentBuilder`].
+    pub fn create<T: Plain>(&self, name: &str) -> Result<Segment<T>, SegmentError> {
+        let shown = self.directory.shown(name);
+        self.create_named(name).map_err(|cause| cause.of(shown))
+    }
+
+    /// Opens the ring of this name or, if there is none, creates it.
+    ///
+    /// # Errors
+    /// See [`Cause`]; [`Cause::Differs`] if the one that is there has another capacity, kind of producers, or so.
+    ///
+    /// # Examples
+    /// See [`Segment::open_or_create`].
+    pub fn open_or_create<T: Plain>(&self, name: &str) -> Result<Segment<T>, SegmentError> {
+        let shown = self.directory.shown(name);
+        for _ in 0..MOST_RACES {
+            match self.directory.open::<T>(name) {
+                Err(SegmentError {
+                    cause: Cause::NotFound,
+                    ..
+                }) => {}
+                Err(error) => return Err(error),
+                Ok(segment) => {
+                    let differs = self.differs_from(&segment.about.header.ring);
+                    return match differs {
+                        Some(cause) => Err(cause.of(shown)),
+                        None => Ok(segment),
+                    };
+                }
+            }
+            match self.create_named(name) {
+                Err(Cause::Exists) => {} // Somebody was faster.
+                created => return created.map_err(|cause| cause.of(shown)),
+            }
+        }
+        Err(Cause::Exists.of(shown))
+    }
+
+    /// Creates the ring without a name: see [`Segment::anonymous`].
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    ///
+    /// # Examples
+    /// See [`Segment::send`].
+    pub fn anonymous<T: Plain>(&self) -> Result<Segment<T>, SegmentError> {
+        self.create_anonymous()
+            .map_err(|cause| cause.of("without a name"))
+    }
+
+    fn create_named<T: Plain>(&self, name: &str) -> Result<Segment<T>, Cause> {
+        let path = self.directory.path_of(name)?;
+        let (bytes, extent) = self.header::<T>().encode()?;
+        self.directory.make()?;
+        let directory = File::open(self.directory.as_path())?;
+        if self.huge_pages
+            && fstatfs(&directory).map_err(io::Error::from)?.f_type as u64 != HUGETLBFS
+        {
+            return Err(Cause::HugePages {
+                why: "the directory is not on a hugetlbfs: mount one, and use a directory there"
+                    .to_owned(),
+            });
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = Descriptor::open(|| {
+            Ok(open(
+                self.directory.as_path(),
+                flags,
+                Mode::RUSR | Mode::WUSR,
+            )?)
+        })
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => Cause::NoTemporary,
+            _ => error.into(),
+        })?;
+        // Whatever the mask of this process takes away: it opens the file again, for its locks.
+        fchmod(file.borrow()?, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
+        let memory = self.fill::<T>(file, &bytes, extent, true)?;
+        let file = memory.file.borrow()?;
+        fchmod(file, Mode::from_raw_mode(self.mode & 0o777)).map_err(io::Error::from)?;
+        if let Some(group) = self.group {
+            fchown(file, None, Some(group))?;
+        }
+        let own = CString::new(own_path(file)).map_err(io::Error::from)?;
+        match linkat(CWD, own, CWD, &path, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => reach(Creation::Link),
+            Err(Errno::EXIST) => return Err(Cause::Exists),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        self.attached(memory, Some((name.to_owned(), path)))
+    }
+
+    fn create_anonymous<T: Plain>(&self) -> Result<Segment<T>, Cause> {
+        let (bytes, extent) = self.header::<T>().encode()?;
+        let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        if self.huge_pages {
+            flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        }
+        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
+        let memory = self.fill::<T>(file, &bytes, extent, false)?;
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        fcntl_add_seals(memory.file.borrow()?, seals).map_err(io::Error::from)?;
+        self.attached(memory, None)
+    }
+
+    fn header<T: Plain>(&self) -> Header {
+        let mut ring = self.ring.clone();
+        ring.parking.get_or_insert(true);
+        Header {
+            ring,
+            description: T::description(),
+            attributes: self.attributes.clone(),
+        }
+    }
+
+    /// Allocates the memory of a new file, and makes an empty ring of it.
+    fn fill<T: Plain>(
+        &self,
+        file: Descriptor,
+        header: &[u8],
+        extent: Extent,
+        is_named: bool,
+    ) -> Result<Memory, Cause> {
+        let len = if self.huge_pages {
+            extent.len.next_multiple_of(HUGE_PAGE)
+        } else {
+            extent.len
+        };
+        let needed = len as u64;
+        match fallocate(file.borrow()?, FallocateFlags::empty(), 0, needed) {
+            Ok(()) => {}
+            Err(Errno::NOMEM | Errno::NOSPC) if self.huge_pages => {
+                let pages = len / HUGE_PAGE;
+                let why = format!("the system has no {pages} to spare: raise vm.nr_hugepages");
+                return Err(Cause::HugePages { why });
+            }
+            Err(Errno::NOSPC | Errno::NOMEM | Errno::FBIG) => {
+                return Err(Cause::NoSpace { needed });
+            }
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        reach(Creation::Allocate);
+        let memory = Memory::map(file, extent.ring, Access::Write, is_named)?;
+        if self.locked {
+            memory
+                .map
+                .lock_in_memory()
+                .map_err(|error| Cause::Locking { error })?;
+        }
+        if self.huge_pages {
+            let start = memory.map.base().as_ptr();
+            // SAFETY: the map is as long as the file, which nobody else has yet.
+            unsafe { start.copy_from_nonoverlapping(header.as_ptr(), header.len()) };
+        } else {
+            let written = pwrite(memory.file.borrow()?, header, 0).map_err(io::Error::from)?;
+            if written != header.len() {
+                return Err(Cause::NoSpace { needed });
+            }
+        }
+        let event = alloc::Layout::new::<T>();
+        // SAFETY: the file is as long as `extent` says, and nobody else has it yet.
+        unsafe { self.ring.format(memory.base(), event, T::new_zeroed) }.map_err(Cause::Build)?;
+        reach(Creation::Format);
+        Ok(memory)
+    }
+
+    fn attached<T: Plain>(
+        &self,
+        memory: Memory,
+        named: Option<(String, PathBuf)>,
+    ) -> Result<Segment<T>, Cause> {
+        let (name, path) = named.unzip();
+        let about = About {
+            name,
+            path,
+            header: self.header::<T>(),
+        };
+        let event = alloc::Layout::new::<T>();
+        let memory = Arc::new(memory);
+        // SAFETY: formatted for it by `fill`; of a `Plain` type any bytes are a value.
+        let ring =
+            unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
+        Ok(Segment {
+            ring,
+            memory,
+            about: Arc::new(about),
+        })
+    }
+
+    fn differs_from(&self, there: &RingBuilder) -> Option<Cause> {
+        let mut wanted = self.ring.clone();
+        wanted.parking.get_or_insert(true);
+        let shown = |builder: &RingBuilder| {
+            format!(
+                "capacity {}, {:?} {}, layout {:?}, {} members of which {} consumers are required, parking {}, observable {}",
+                builder.capacity,
+                builder.producers,
+                "producer(s)",
+                builder.layout,
+                builder.members,
+                builder.required_consumers,
+                builder.parking.unwrap_or(true),
+                builder.observable,
+            )
+        };
+        let (wanted, there) = (shown(&wanted), shown(there));
+        (wanted != there).then_some(Cause::Differs { wanted, there })
+    }
+}
+
+/// How often somebody else may create and remove a name between two looks of ours.
+const MOST_RACES: u32 = 100;
+
+const HUGE_PAGE: usize = 2 << 20;
+
+/// How a `hugetlbfs` calls itself.
+const HUGETLBFS: u64 = 0x9584_58f6;
