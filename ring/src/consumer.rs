@@ -719,11 +719,11 @@ impl<T> Consumer<T> {
         self.probe.memory.region().shared_memory().is_some() || self.require_producer
     }
 
-    pub(crate) fn is_ready(&mut self) -> bool {
+    pub(crate) fn is_ready(&mut self, was_short: bool) -> bool {
         if self.has_something() {
             return true;
         }
-        if self.watch.is_due(true) {
+        if self.watch.is_due(was_short) {
             look_for_the_dead(&self.probe.memory);
             return self.has_something() || self.has_no_producer();
         }

@@ -30,7 +30,8 @@ mod sealed {
     use crate::wait::EventCount;
 
     pub trait Waiting {
-        fn is_ready(&mut self) -> bool;
+        /// Asked at once, or after a pause that was short or not.
+        fn is_ready(&mut self, was_short: bool) -> bool;
         fn what_wakes(&self) -> Place<'_>;
         fn may_park(&self) -> bool;
         fn is_in_company(&self) -> bool;
@@ -41,8 +42,8 @@ mod sealed {
 }
 
 impl<T> sealed::Waiting for Consumer<T> {
-    fn is_ready(&mut self) -> bool {
-        Consumer::is_ready(self)
+    fn is_ready(&mut self, was_short: bool) -> bool {
+        Consumer::is_ready(self, was_short)
     }
 
     fn what_wakes(&self) -> sealed::Place<'_> {
@@ -122,9 +123,13 @@ pub fn wait_any_deadline(
 /// # Examples
 /// See [`Waiting`].
 pub fn try_any(consumers: &mut [&mut dyn Waiting]) -> Option<usize> {
+    first_ready(consumers, true)
+}
+
+fn first_ready(consumers: &mut [&mut dyn Waiting], was_short: bool) -> Option<usize> {
     consumers
         .iter_mut()
-        .position(|consumer| consumer.is_ready())
+        .position(|consumer| consumer.is_ready(was_short))
 }
 
 fn wait_for(
@@ -141,7 +146,7 @@ fn wait_for(
     let in_company = consumers.iter().any(|consumer| consumer.is_in_company());
     let mut waiter = Waiter::new(wait, patience, in_company);
     loop {
-        let ready = try_any(consumers);
+        let ready = first_ready(consumers, waiter.was_short);
         if ready.is_some() {
             return Ok(ready);
         }

@@ -250,6 +250,7 @@ impl Waiter {
             if as_prepared.eq(self.prepared_at.iter().map(|(place, _)| *place)) {
                 let epochs = self.prepared_at.drain(..).map(|(_, epoch)| epoch);
                 let places: Vec<_> = places.zip(epochs).collect();
+                self.was_short = false;
                 EventCount::sleep_at_any(&places, self.longest_sleep());
             } else {
                 let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare());
