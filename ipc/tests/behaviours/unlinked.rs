@@ -9,9 +9,9 @@ use std::thread;
 use annulus_ipc::{Cause, Directory, Segment};
 use annulus_ring::{JoinError, ProducerError, Producers, Ring};
 
+use crate::deadline;
 use crate::place::Place;
 use crate::roles::{Player, Role, hear, say};
-use crate::{deadline, until};
 
 pub(crate) const ROLES: &[Role] = &[("joiner", join)];
 
@@ -116,12 +116,11 @@ fn a_ring_that_is_used_is_not_removed_as_unused_and_one_that_was_is() {
     assert!(error.to_string().ends_with(REMOVED), "{error}");
 }
 
-/// Removes a ring that nobody uses any more. Another test may be starting a process at the moment, which has all
-/// descriptors of this one, and so all leases, until it becomes another program.
+/// Removes a ring whose last member has just left: at once, though another test may be starting a process at the
+/// moment, which has copies of all descriptors until it becomes another program.
 fn remove_unused(place: &Place) {
-    until("the ring is unused", || {
-        place.directory().unlink_unused("ring").is_ok()
-    });
+    let removed = place.directory().unlink_unused("ring");
+    removed.expect("nobody is there any more");
 }
 
 /// What has come of a race: who has joined is in a ring that has its name.
@@ -136,7 +135,7 @@ fn is_joined_or_gone(place: &Place, unlinked: Result<(), Cause>, joined: Option<
             assert_eq!(there.expect("it was not removed").ino(), inode);
             true
         }
-        // It was tried while the other was joining, who then has failed for another reason: never.
+        // Neither both nor none.
         (unlinked, joined) => panic!("{unlinked:?}, and joined {joined:?}"),
     }
 }
