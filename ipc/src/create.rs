@@ -82,7 +82,7 @@ impl SegmentBuilder {
     }
 
     /// Sets who may read and write it, by the bits of `chmod`; by default its user, `0o600`. Members of the ring have
-    /// to be able to do both, observers to read.
+    /// to be able to do both, its own user among them, and observers to read.
     ///
     /// # Examples
     /// See [`SegmentBuilder`].
