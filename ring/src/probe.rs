@@ -167,8 +167,9 @@ impl<T> Probe<T> {
                         self.step_over(hi);
                         continue;
                     }
-                    Reading::Skip(_) => return self.stop_as_corrupt(),
-                    Reading::Unpublished | Reading::Overtaken => return self.read,
+                    // Nobody gets a lap above what it has not released.
+                    Reading::Skip(_) | Reading::Overtaken => return self.stop_as_corrupt(),
+                    Reading::Unpublished => return self.read,
                 }
                 if self.known == self.read {
                     return self.read; // What it found cannot be.
