@@ -30,6 +30,15 @@ pub trait Transport: Copy + Send + 'static {
     /// # Errors
     /// If the system, or the library, refuses something.
     fn open<const N: usize>(&self, place: &Place) -> io::Result<Ends<Self, N>>;
+
+    /// Opens what the measuring process has made to read along, as one of those in a third process that take
+    /// no part. Only what is planned to be observable has to have such a thing.
+    ///
+    /// # Errors
+    /// If the system, or the library, refuses something, or has no such thing.
+    fn observe<const N: usize>(&self, _: &Place) -> io::Result<Box<dyn Observer>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// What one process sends by, and what it receives by.
@@ -41,7 +50,19 @@ pub trait Receiver<const N: usize> {
     fn receive(&mut self, handler: impl FnMut(&Words<N>));
 }
 
-/// Where two processes meet.
+/// Reads what the measuring process sends, from the first message on, and is not waited for by anybody.
+pub trait Observer: Send {
+    /// Reads what is there, but not more than so many messages; returns how many.
+    fn poll(&mut self, most: usize) -> u64;
+
+    /// How many messages were gone when it came to them.
+    fn missed(&self) -> u64;
+
+    /// How many messages have been sent, by an account that is not its own.
+    fn sent(&self) -> u64;
+}
+
+/// Where processes meet.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// A directory of their own, in memory if the system has such. It is removed afterwards, with

@@ -20,11 +20,13 @@
 pub mod scenario;
 
 // How.
+mod conduct;
 pub mod cores;
 mod exchange;
 pub mod flow;
 pub mod ipc;
 pub mod link;
+mod observers;
 pub mod relay;
 pub mod round_trip;
 pub mod scratch;

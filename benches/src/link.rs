@@ -68,6 +68,8 @@ pub struct Plan {
     pub producers: usize,
     /// Whether the link is to be built for many producers, even if there is one.
     pub shared: bool,
+    /// Whether others have to be able to read along who do not take part.
+    pub observable: bool,
     /// Whether threads share cores: who waits has to yield.
     pub crowded: bool,
     /// The core of the thread that reads is that of this role.

@@ -42,6 +42,8 @@ pub enum Work {
         size: Size,
         /// How many messages are published at a time.
         batch: u64,
+        /// How many read along in a third process and take no part; if it says, it has to be possible.
+        observers: Option<usize>,
     },
     /// Events of 8 bytes go through handlers, each on its own thread.
     Relay {
@@ -83,7 +85,7 @@ impl Size {
 }
 
 /// All of them, in the order in which they are reported.
-pub const SCENARIOS: [Scenario; 28] = [
+pub const SCENARIOS: [Scenario; 32] = [
     scenario("round-trip-8", Work::RoundTrip(Payload::Bytes8)),
     scenario("round-trip-56", Work::RoundTrip(Payload::Bytes56)),
     scenario("one-to-one-b1", from_producers(1, false, 1)),
@@ -102,6 +104,10 @@ pub const SCENARIOS: [Scenario; 28] = [
     scenario("ipc-one-way-8-b10", one_way(Size::Bytes8, 10)),
     scenario("ipc-one-way-64-b1", one_way(Size::Bytes64, 1)),
     scenario("ipc-one-way-1024-b1", one_way(Size::Bytes1024, 1)),
+    scenario("ipc-observers-0", observed_by(0)),
+    scenario("ipc-observers-1", observed_by(1)),
+    scenario("ipc-observers-8", observed_by(8)),
+    scenario("ipc-observers-64", observed_by(64)),
     scenario("unicast-b1", through(Topology::Unicast, 1)),
     scenario("unicast-b10", through(Topology::Unicast, 10)),
     scenario("pipeline-3-b1", through(Topology::Pipeline, 1)),
@@ -127,7 +133,19 @@ const fn from_producers(producers: usize, shared: bool, batch: u64) -> Work {
 }
 
 const fn one_way(size: Size, batch: u64) -> Work {
-    Work::IpcOneWay { size, batch }
+    Work::IpcOneWay {
+        size,
+        batch,
+        observers: None,
+    }
+}
+
+const fn observed_by(observers: usize) -> Work {
+    Work::IpcOneWay {
+        size: Size::Bytes8,
+        batch: 1,
+        observers: Some(observers),
+    }
 }
 
 const fn through(topology: Topology, batch: u64) -> Work {
@@ -259,6 +277,15 @@ impl Scenario {
         matches!(self.work, Work::IpcRoundTrip(_) | Work::IpcOneWay { .. })
     }
 
+    /// How many read along in a third process, if it is about those.
+    #[must_use]
+    pub fn observers(&self) -> Option<usize> {
+        match self.work {
+            Work::IpcOneWay { observers, .. } => observers,
+            _ => None,
+        }
+    }
+
     /// The same within one process, if there are figures of that to stand beside those of two.
     #[must_use]
     pub fn in_process(&self) -> Option<Self> {
@@ -302,6 +329,7 @@ impl Scenario {
             capacity,
             producers,
             shared,
+            observable: self.observers().is_some(),
             crowded,
             reader: Role::Consumer(0),
             cores: if pinned { cores } else { Cores::default() },

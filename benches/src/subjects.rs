@@ -30,8 +30,8 @@ pub trait Subject {
     /// Does a scenario once; `None` if it cannot, or if the configuration does not suit it.
     fn measure(&self, scenario: &Scenario, effort: Effort, cores: Cores) -> Option<Sample>;
 
-    /// How it does the scenarios of two processes, if it can.
-    fn two_processes(&self) -> Option<&dyn TwoProcesses> {
+    /// How it does a scenario that takes several processes, if it can.
+    fn two_processes(&self, _: &Scenario) -> Option<&dyn TwoProcesses> {
         None
     }
 }

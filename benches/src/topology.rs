@@ -94,6 +94,7 @@ pub(crate) fn assert_stages_follow_each_other(graph: &impl Graph, topology: Topo
         capacity: 64,
         producers: topology.producers(),
         shared: topology.producers() > 1,
+        observable: false,
         crowded: true,
         reader: Role::Consumer(0),
         cores: Cores::default(),

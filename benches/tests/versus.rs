@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use annulus_benches::cores::Cores;
 use annulus_benches::report::RATIO;
-use annulus_benches::scenario::{Effort, SCENARIOS};
+use annulus_benches::scenario::{Effort, SCENARIOS, Scenario};
 use annulus_benches::subjects::{self, IN_PROCESS};
 use serde_json::Value;
 
@@ -134,7 +134,9 @@ fn every_scenario_runs_and_its_events_are_checked() {
         let rivals = rows
             .iter()
             .any(|row| row["scenario"] == scenario.name && row["rival"] == true);
-        assert_eq!(rivals, cfg!(feature = "rivals"), "{}", scenario.name);
+        let is_only_ours = scenario.observers().is_some();
+        let expected = cfg!(feature = "rivals") && !is_only_ours;
+        assert_eq!(rivals, expected, "{}", scenario.name);
     }
 }
 
@@ -179,11 +181,18 @@ fn the_readme_has_no_topologies_and_no_other_processes_unless_they_are_named() {
     assert!(named("ipc-round-trip-8").contains(ipc));
 }
 
-/// Those that carry messages between processes.
-fn between_processes() -> Vec<&'static str> {
+/// Those that can do a scenario of several processes.
+fn between_processes(scenario: &Scenario) -> Vec<&'static str> {
     let subjects = subjects::all();
-    let subjects = subjects.iter().filter(|it| it.two_processes().is_some());
+    let subjects = subjects
+        .iter()
+        .filter(|it| it.two_processes(scenario).is_some());
     subjects.map(|subject| subject.name()).collect()
+}
+
+fn scenario(name: &str) -> &'static Scenario {
+    let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    found.unwrap()
 }
 
 #[test]
@@ -194,7 +203,7 @@ fn all_that_go_between_processes_do_all_of_it_and_beside_them_stands_what_one_pr
         let report: Value = serde_json::from_str(&report).unwrap();
         let rows = report["rows"].as_array().unwrap();
         let of = |name: &str| rows.iter().find(|row| row["subject"] == name);
-        for name in between_processes() {
+        for name in between_processes(scenario) {
             let row = of(name).unwrap();
             let ours = name.starts_with("annulus");
             assert_eq!(row["rival"], !ours, "{row}");
@@ -204,7 +213,17 @@ fn all_that_go_between_processes_do_all_of_it_and_beside_them_stands_what_one_pr
         let within_one = of(IN_PROCESS).is_some();
         assert_eq!(within_one, scenario.name == "ipc-round-trip-8");
         let others = usize::from(within_one) + usize::from(scenario.is_round_trip());
-        assert_eq!(rows.len(), between_processes().len() + others, "{report}");
+        let both = between_processes(scenario).len() + others;
+        assert_eq!(rows.len(), both, "{report}");
+    }
+}
+
+#[test]
+fn what_no_rival_can_do_ours_does_in_each_way() {
+    let rings = ["annulus-ipc", "annulus-ipc-apart", "annulus-ipc-parking"];
+    for observers in [0, 1, 8, 64] {
+        let name = format!("ipc-observers-{observers}");
+        assert_eq!(between_processes(scenario(&name)), rings);
     }
 }
 
@@ -212,12 +231,12 @@ fn all_that_go_between_processes_do_all_of_it_and_beside_them_stands_what_one_pr
 struct Endless {
     versus: Child,
     measuring: u32,
-    other: u32,
+    others: Vec<u32>,
 }
 
 impl Endless {
-    /// Returns when the two processes exist and have had a moment to begin.
-    fn start(scenario: &str, subject: &str) -> Self {
+    /// Returns when all the processes exist and have had a moment to begin.
+    fn start(scenario: &str, subject: &str, others: usize) -> Self {
         let only = [scenario, subject].join(",");
         let versus = Command::new(env!("CARGO_BIN_EXE_versus"))
             .args(["--quick", "--events", "1000000000", "--only", &only])
@@ -225,14 +244,18 @@ impl Endless {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let child = |of| until("a process starts", || child_of(of));
-        let measuring = child(versus.id());
-        let other = child(measuring);
+        let children = |parent, count| {
+            until("processes start", || {
+                Some(children_of(parent)).filter(|children| children.len() == count)
+            })
+        };
+        let measuring = children(versus.id(), 1)[0];
+        let others = children(measuring, others);
         thread::sleep(Duration::from_millis(200));
         Self {
             versus,
             measuring,
-            other,
+            others,
         }
     }
 
@@ -244,8 +267,9 @@ impl Endless {
         assert!(kill.unwrap().success());
         let output = self.versus.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        until("the other process ends", || {
-            (!fs::exists(format!("/proc/{}", self.other)).unwrap()).then_some(())
+        until("the other processes end", || {
+            let exists = |other: &u32| fs::exists(format!("/proc/{other}")).unwrap();
+            (!self.others.iter().any(exists)).then_some(())
         });
         let own = format!("annulus-versus-{}-", self.measuring);
         let left: Vec<_> = (fs::read_dir("/dev/shm").unwrap())
@@ -268,27 +292,28 @@ fn until<T>(what: &str, mut happens: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A process that this one has started.
-fn child_of(parent: u32) -> Option<u32> {
+/// The processes that this one has started.
+fn children_of(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.find(|process: &u32| {
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |process: &u32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         // Number, name in parentheses, state, parent.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         after_name.split_whitespace().nth(1) == Some(&parent.to_string())
-    })
+    };
+    numbers.filter(is_child).collect()
 }
 
 #[test]
 fn if_the_other_process_dies_the_scenario_fails_and_says_so() {
-    for subject in between_processes() {
-        for scenario in ["ipc-round-trip-8", "ipc-one-way-64-b1"] {
-            let endless = Endless::start(scenario, subject);
-            let other = endless.other;
+    for name in ["ipc-round-trip-8", "ipc-one-way-64-b1"] {
+        for subject in between_processes(scenario(name)) {
+            let endless = Endless::start(name, subject, 1);
+            let other = endless.others[0];
             let message = endless.kill(other);
             let reason = format!(
-                "{scenario} with {subject}: the process on the other side has ended: signal: 9"
+                "{name} with {subject}: the process on the other side has ended: signal: 9"
             );
             assert!(message.contains(&reason), "{message}");
         }
@@ -296,12 +321,27 @@ fn if_the_other_process_dies_the_scenario_fails_and_says_so() {
 }
 
 #[test]
+fn if_the_observers_die_the_scenario_fails_and_says_so() {
+    let endless = Endless::start("ipc-observers-8", "annulus-ipc", 2);
+    let is_told_to_observe = |other: &&u32| {
+        let task = fs::read_to_string(format!("/proc/{other}/cmdline")).unwrap();
+        task.contains("Observers")
+    };
+    let observers = *endless.others.iter().find(is_told_to_observe).unwrap();
+    let message = endless.kill(observers);
+    let reason = "annulus-ipc: the process that observes has ended: signal: 9";
+    assert!(message.contains(reason), "{message}");
+}
+
+#[test]
 fn if_the_measuring_process_dies_nothing_of_it_is_left() {
-    for subject in between_processes() {
-        let endless = Endless::start("ipc-round-trip-1024", subject);
-        let measuring = endless.measuring;
-        let message = endless.kill(measuring);
-        assert!(message.contains("a measuring process failed"), "{message}");
+    for (name, others) in [("ipc-round-trip-1024", 1), ("ipc-observers-1", 2)] {
+        for subject in between_processes(scenario(name)) {
+            let endless = Endless::start(name, subject, others);
+            let measuring = endless.measuring;
+            let message = endless.kill(measuring);
+            assert!(message.contains("a measuring process failed"), "{message}");
+        }
     }
 }
 

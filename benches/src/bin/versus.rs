@@ -51,7 +51,7 @@ struct Options {
     #[arg(long, hide = true, value_name = "NUMBER")]
     process: Option<u64>,
 
-    /// Be the process on the other side of a measuring one
+    /// Be another process than a measuring one, which has started this
     #[arg(long = OTHER_SIDE, hide = true, value_name = "TASK")]
     other_side: Option<String>,
 }
@@ -278,7 +278,7 @@ fn sample(
     effort: Effort,
     cores: Cores,
 ) -> io::Result<Option<Sample>> {
-    let Some(both) = subject.two_processes().filter(|_| scenario.is_ipc()) else {
+    let Some(both) = subject.two_processes(scenario) else {
         return Ok(subject.measure(scenario, effort, cores));
     };
     let (name, program) = (subject.name(), env::current_exe()?);

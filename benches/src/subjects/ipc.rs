@@ -70,7 +70,9 @@ impl<T: Transport> Subject for Carrier<T> {
         None
     }
 
-    fn two_processes(&self) -> Option<&dyn TwoProcesses> {
-        Some(&self.transport)
+    fn two_processes(&self, scenario: &Scenario) -> Option<&dyn TwoProcesses> {
+        let can_be_observed = self.kind == Kind::Ours;
+        let can = scenario.is_ipc() && (can_be_observed || scenario.observers().is_none());
+        can.then_some(&self.transport)
     }
 }

@@ -1,13 +1,14 @@
 //! Our own ring in shared memory: one each way.
 
 use std::fmt::Debug;
+use std::hint::black_box;
 use std::io;
 
-use annulus_ipc::{Directory, Segment};
-use annulus_ring::{Consumer, Layout, Producer, Ring};
+use annulus_ipc::{Directory, Segment, View};
+use annulus_ring::{Consumer, Layout, NotReady, Producer, Ring};
 
-use crate::ipc::{Ends, Place, Receiver, Transport};
-use crate::link::Words;
+use crate::ipc::{Ends, Observer, Place, Receiver, Transport};
+use crate::link::{Event, Words};
 use crate::subjects::annulus::{handle, polling};
 
 /// The ring in one of its layouts. Who waits polls, but the ring may allow others to park.
@@ -40,6 +41,14 @@ impl Transport for SharedRing {
         let open = |name| Directory::at(&place.directory).open(name).map_err(failed);
         ends(place, &open(BACK)?, &open(THERE)?)
     }
+
+    fn observe<const N: usize>(&self, place: &Place) -> io::Result<Box<dyn Observer>> {
+        let view = Directory::at(&place.directory)
+            .view::<Words<N>>(THERE)
+            .map_err(failed)?;
+        let observer = view.observer().map_err(failed)?;
+        Ok(Box::new(Observing { view, observer }))
+    }
 }
 
 impl SharedRing {
@@ -49,6 +58,11 @@ impl SharedRing {
             ring.parking()
         } else {
             ring.no_parking()
+        };
+        let ring = if place.plan.observable {
+            ring.observable()
+        } else {
+            ring
         };
         let segment = Segment::builder(ring).directory(Directory::at(&place.directory));
         segment.create(name).map_err(failed)
@@ -79,5 +93,34 @@ impl<const N: usize> Receiver<N> for Joined<N> {
     fn receive(&mut self, mut handler: impl FnMut(&Words<N>)) {
         let batch = self.0.next_batch().expect("nobody closes the ring");
         handle(&batch, &mut handler);
+    }
+}
+
+/// It has a view of its own, as if it were alone in its process.
+struct Observing<const N: usize> {
+    view: View<Words<N>>,
+    observer: annulus_ring::Observer<Words<N>>,
+}
+
+impl<const N: usize> Observer for Observing<N> {
+    fn poll(&mut self, most: usize) -> u64 {
+        let mut read = 0;
+        while read < most as u64 {
+            match self.observer.try_next() {
+                Ok((_, message)) => black_box(message.number()),
+                Err(NotReady::Idle) => break,
+                Err(error) => panic!("nobody closes the ring: {error}"),
+            };
+            read += 1;
+        }
+        read
+    }
+
+    fn missed(&self) -> u64 {
+        self.observer.missed()
+    }
+
+    fn sent(&self) -> u64 {
+        self.view.snapshot().published
     }
 }
