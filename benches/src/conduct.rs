@@ -8,7 +8,7 @@
 //! measures, which is left to itself if it does not come back, and this one waits for whatever happens first.
 
 use std::io::{self, BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub enum Part {
     OtherSide,
     /// Reads along, until its standard input ends.
     Observers,
+    /// Holds up the measuring process, which kills it.
+    Victim,
 }
 
 /// What happens while something is measured.
@@ -153,25 +155,34 @@ pub(crate) fn failed(reason: impl Into<String>) -> io::Error {
 }
 
 /// Another process; killed when this is dropped, if it still runs.
-struct Other {
+pub(crate) struct Other {
     part: Part,
     /// Its standard input is open until it has ended, or is to end.
-    child: Child,
+    pub(crate) child: Child,
 }
 
 impl Other {
-    /// Starts it, and has a thread tell what it says.
-    fn start(
+    /// Starts it, and returns what it says.
+    pub(crate) fn spawn(
         part: Part,
         mut command: Command,
-        number: usize,
-        tell: mpsc::Sender<Event>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, BufReader<ChildStdout>)> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let output = BufReader::new(child.stdout.take().expect("it has just been piped"));
+        let output = child.stdout.take().expect("it has just been piped");
+        Ok((Self { part, child }, BufReader::new(output)))
+    }
+
+    /// Starts it, and has a thread tell what it says.
+    fn start(
+        part: Part,
+        command: Command,
+        number: usize,
+        tell: mpsc::Sender<Event>,
+    ) -> io::Result<Self> {
+        let (other, output) = Self::spawn(part, command)?;
         thread::spawn(move || {
             for line in output.lines() {
                 if line.is_ok_and(|line| line == READY) {
@@ -180,13 +191,14 @@ impl Other {
             }
             let _ = tell.send(Event::Gone(number));
         });
-        Ok(Self { part, child })
+        Ok(other)
     }
 
-    fn ended_early(&mut self) -> io::Error {
+    pub(crate) fn ended_early(&mut self) -> io::Error {
         let which = match self.part {
             Part::OtherSide => "on the other side",
             Part::Observers => "that observes",
+            Part::Victim => "that was to be killed",
         };
         match self.child.wait() {
             Ok(status) => failed(format!("the process {which} has ended: {status}")),

@@ -27,6 +27,7 @@ pub mod flow;
 pub mod ipc;
 pub mod link;
 mod observers;
+mod recovery;
 pub mod relay;
 pub mod round_trip;
 pub mod scratch;

@@ -44,7 +44,7 @@ impl Report {
         }
         lines.push(String::new());
         lines.push(RATIO.to_owned());
-        lines.push("Of a round trip: min, median and max of the p50.".to_owned());
+        lines.push("Of a round trip or a recovery: min, median and max of the p50.".to_owned());
         lines.join("\n")
     }
 
@@ -75,7 +75,7 @@ impl Report {
         }
         let _ = write!(
             text,
-            "\n\nMedians of several processes; of a round trip, p50 / p99. Of each rival the best configuration.\n\
+            "\n\nMedians of several processes; of a round trip or a recovery, p50 / p99. Of each rival the best configuration.\n\
              {RATIO}\n{}; commit {}; `{command}`.",
             self.machine, self.commit
         );

@@ -45,6 +45,8 @@ pub enum Work {
         /// How many read along in a third process and take no part; if it says, it has to be possible.
         observers: Option<usize>,
     },
+    /// A process is killed that holds up somebody in another one: how long until that one goes on.
+    IpcRecovery(Dead),
     /// Events of 8 bytes go through handlers, each on its own thread.
     Relay {
         /// Who hands over to whom.
@@ -84,8 +86,17 @@ impl Size {
     }
 }
 
+/// Who dies, and what that one has held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dead {
+    /// A producer that has claimed and not published, and so a consumer.
+    Producer,
+    /// A consumer that has released nothing, and so a producer: the ring is full.
+    Consumer,
+}
+
 /// All of them, in the order in which they are reported.
-pub const SCENARIOS: [Scenario; 32] = [
+pub const SCENARIOS: [Scenario; 34] = [
     scenario("round-trip-8", Work::RoundTrip(Payload::Bytes8)),
     scenario("round-trip-56", Work::RoundTrip(Payload::Bytes56)),
     scenario("one-to-one-b1", from_producers(1, false, 1)),
@@ -108,6 +119,8 @@ pub const SCENARIOS: [Scenario; 32] = [
     scenario("ipc-observers-1", observed_by(1)),
     scenario("ipc-observers-8", observed_by(8)),
     scenario("ipc-observers-64", observed_by(64)),
+    scenario("ipc-recovery", Work::IpcRecovery(Dead::Producer)),
+    scenario("ipc-recovery-gate", Work::IpcRecovery(Dead::Consumer)),
     scenario("unicast-b1", through(Topology::Unicast, 1)),
     scenario("unicast-b10", through(Topology::Unicast, 10)),
     scenario("pipeline-3-b1", through(Topology::Pipeline, 1)),
@@ -155,15 +168,15 @@ const fn through(topology: Topology, batch: u64) -> Work {
 /// How many events fit in between where throughput is measured.
 pub const FLOW_CAPACITY: usize = 1 << 16;
 
-/// How many fit into each link of a round trip.
+/// How many fit into each link of a round trip, or fill a ring whose gate does not move.
 pub const ROUND_TRIP_CAPACITY: usize = 1 << 10;
 
 /// How much of a scenario to do for one sample.
 #[derive(Clone, Copy, Debug)]
 pub enum Effort {
-    /// So many events, or round trips, however long it takes.
+    /// So many events, or round trips, however long it takes; or a hundredth as many deaths, ten at most.
     Events(u64),
-    /// A flow for at least so long at the subject's own pace, or so many round trips.
+    /// A flow for at least so long at the subject's own pace, or so many round trips, or deaths.
     Enough {
         /// How long a flow takes at least.
         flow: Duration,
@@ -171,6 +184,8 @@ pub enum Effort {
         round_trips: u64,
         /// After so long, those that have been made have to do.
         longest: Duration,
+        /// How many processes die.
+        deaths: u64,
     },
 }
 
@@ -185,6 +200,15 @@ impl Effort {
             events,
             taken,
             latency: None,
+        }
+    }
+
+    /// How many processes are to die.
+    #[must_use]
+    pub fn deaths(self) -> u64 {
+        match self {
+            Self::Events(events) => (events / 100).clamp(1, 10),
+            Self::Enough { deaths, .. } => deaths,
         }
     }
 
@@ -224,15 +248,15 @@ pub struct RoundTrips {
 /// What came of a scenario once.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sample {
-    /// How many events were moved, or round trips made.
+    /// How many events were moved, round trips made, or processes killed.
     pub events: u64,
     /// How long it took in all.
     pub taken: Duration,
-    /// Of a round trip.
+    /// Of a round trip, or of what follows a death.
     pub latency: Option<Latency>,
 }
 
-/// Percentiles of round trips, in nanoseconds.
+/// Percentiles in the unit of the scenario.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Latency {
     /// As many were faster as were slower.
@@ -258,14 +282,20 @@ impl Scenario {
     /// The unit of its figures.
     #[must_use]
     pub fn unit(&self) -> &'static str {
-        if self.is_round_trip() {
-            "ns"
-        } else {
-            "M events/s"
+        match self.work {
+            _ if self.is_round_trip() => "ns",
+            Work::IpcRecovery(_) => "µs",
+            _ => "M events/s",
         }
     }
 
     /// Whether it measures latency, of which less is better, and not throughput.
+    #[must_use]
+    pub fn is_latency(&self) -> bool {
+        self.is_round_trip() || matches!(self.work, Work::IpcRecovery(_))
+    }
+
+    /// Whether each event is answered before the next is sent.
     #[must_use]
     pub fn is_round_trip(&self) -> bool {
         matches!(self.work, Work::RoundTrip(_) | Work::IpcRoundTrip(_))
@@ -274,6 +304,12 @@ impl Scenario {
     /// Whether it takes another process.
     #[must_use]
     pub fn is_ipc(&self) -> bool {
+        self.is_exchange() || matches!(self.work, Work::IpcRecovery(_))
+    }
+
+    /// Whether messages go to another process.
+    #[must_use]
+    pub fn is_exchange(&self) -> bool {
         matches!(self.work, Work::IpcRoundTrip(_) | Work::IpcOneWay { .. })
     }
 
@@ -282,6 +318,15 @@ impl Scenario {
     pub fn observers(&self) -> Option<usize> {
         match self.work {
             Work::IpcOneWay { observers, .. } => observers,
+            _ => None,
+        }
+    }
+
+    /// Who dies, if it is about that.
+    #[must_use]
+    pub fn dead(&self) -> Option<Dead> {
+        match self.work {
+            Work::IpcRecovery(dead) => Some(dead),
             _ => None,
         }
     }
@@ -313,6 +358,7 @@ impl Scenario {
         let (capacity, producers, shared, readers) = match self.work {
             Work::RoundTrip(_) | Work::IpcRoundTrip(_) => (ROUND_TRIP_CAPACITY, 1, false, 1),
             Work::IpcOneWay { size, .. } => (ipc_capacity(size), 1, false, 1),
+            Work::IpcRecovery(_) => (ROUND_TRIP_CAPACITY, 1, true, 1),
             Work::Flow {
                 producers, shared, ..
             } => (FLOW_CAPACITY, producers, shared, 1),
@@ -350,7 +396,10 @@ impl Scenario {
                 }
             }
             Work::Flow { batch, .. } => effort.throughput(|events| flow(link, plan, batch, events)),
-            Work::IpcRoundTrip(_) | Work::IpcOneWay { .. } | Work::Relay { .. } => return None,
+            Work::IpcRoundTrip(_)
+            | Work::IpcOneWay { .. }
+            | Work::IpcRecovery(_)
+            | Work::Relay { .. } => return None,
         })
     }
 

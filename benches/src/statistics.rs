@@ -33,18 +33,18 @@ pub struct Row {
     pub rival: bool,
     /// The unit of the figures.
     pub unit: &'static str,
-    /// The least sample; of a round trip, the least p50.
+    /// The least sample; of latency, the least p50.
     pub min: f64,
     /// The median of the samples.
     pub median: f64,
     /// The greatest sample.
     pub max: f64,
-    /// Of a round trip: the median of the samples' 99th percentiles.
+    /// Of latency: the median of the samples' 99th percentiles.
     pub p99: Option<f64>,
-    /// Of a round trip: the median of the samples' 99.9th percentiles.
+    /// Of latency: the median of the samples' 99.9th percentiles.
     pub p999: Option<f64>,
     /// To the rival with the best median, if there is one: the median of the ratios within each round,
-    /// because cores can be nearer or farther by the minute. Of a round trip: of the p50.
+    /// because cores can be nearer or farther by the minute. Of latency: of the p50.
     pub ratio: Option<f64>,
     /// To our own within one process, where that is measured beside two processes: taken in the same way.
     pub to_in_process: Option<f64>,
@@ -61,7 +61,7 @@ pub fn rows(measured: &[Measured], subjects: &[(&'static str, Kind)]) -> Vec<Row
         let mut of_scenario: Vec<Row> = (subjects.iter())
             .filter_map(|&(subject, kind)| row(measured, scenario, subject, kind))
             .collect();
-        if let Some(best) = best_rival(&of_scenario, scenario.is_round_trip()) {
+        if let Some(best) = best_rival(&of_scenario, scenario.is_latency()) {
             let best = samples(measured, scenario, best);
             for row in &mut of_scenario {
                 row.ratio = ratio(&samples(measured, scenario, row.subject), &best);

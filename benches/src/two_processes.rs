@@ -38,7 +38,7 @@ pub struct Task {
 
 impl Task {
     /// What starts `program` with this task.
-    fn command(&self, program: &Path) -> io::Result<Command> {
+    pub(crate) fn command(&self, program: &Path) -> io::Result<Command> {
         let mut command = Command::new(program);
         command.args([format!("--{OTHER_SIDE}"), serde_json::to_string(self)?]);
         Ok(command)
@@ -118,7 +118,7 @@ impl<T: Transport> TwoProcesses for T {
 fn size(work: Work) -> Size {
     match work {
         Work::IpcRoundTrip(size) | Work::IpcOneWay { size, .. } => size,
-        _ => unreachable!("{work:?} takes one process"),
+        _ => unreachable!("{work:?} sends nothing to another process"),
     }
 }
 
@@ -179,7 +179,7 @@ fn until_standard_input_ends() {
     let _ = io::stdin().read(&mut [0]);
 }
 
-fn say_ready() -> io::Result<()> {
+pub(crate) fn say_ready() -> io::Result<()> {
     writeln!(io::stdout(), "{READY}")
 }
 

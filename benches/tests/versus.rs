@@ -120,11 +120,12 @@ fn every_scenario_runs_and_its_events_are_checked() {
         };
         let ours = match scenario.topology() {
             Some(_) => of("annulus-ring").unwrap(),
+            None if scenario.dead().is_some() => of("annulus-ipc-wait-park").unwrap(),
             None if scenario.is_ipc() => of("annulus-ipc").unwrap(),
             None => of("annulus").unwrap(),
         };
         assert_eq!(ours["unit"], scenario.unit());
-        assert_eq!(ours["p99"].is_f64(), scenario.is_round_trip(), "{ours}");
+        assert_eq!(ours["p99"].is_f64(), scenario.is_latency(), "{ours}");
         assert_eq!(
             of("floor").is_some(),
             scenario.is_round_trip(),
@@ -134,7 +135,7 @@ fn every_scenario_runs_and_its_events_are_checked() {
         let rivals = rows
             .iter()
             .any(|row| row["scenario"] == scenario.name && row["rival"] == true);
-        let is_only_ours = scenario.observers().is_some();
+        let is_only_ours = scenario.dead().is_some() || scenario.observers().is_some();
         let expected = cfg!(feature = "rivals") && !is_only_ours;
         assert_eq!(rivals, expected, "{}", scenario.name);
     }
@@ -220,10 +221,35 @@ fn all_that_go_between_processes_do_all_of_it_and_beside_them_stands_what_one_pr
 
 #[test]
 fn what_no_rival_can_do_ours_does_in_each_way() {
+    let ways_to_wait = [
+        "annulus-ipc-wait-default",
+        "annulus-ipc-wait-spin",
+        "annulus-ipc-wait-yield",
+        "annulus-ipc-wait-park",
+    ];
+    for name in ["ipc-recovery", "ipc-recovery-gate"] {
+        assert_eq!(between_processes(scenario(name)), ways_to_wait);
+    }
     let rings = ["annulus-ipc", "annulus-ipc-apart", "annulus-ipc-parking"];
     for observers in [0, 1, 8, 64] {
         let name = format!("ipc-observers-{observers}");
         assert_eq!(between_processes(scenario(&name)), rings);
+    }
+}
+
+#[test]
+fn a_recovery_is_told_in_microseconds_from_the_p50_up() {
+    let arguments = ["--json", "--quick", "--events", "300", "--only"];
+    let only = "ipc-recovery,ipc-recovery-gate,annulus-ipc-wait-default";
+    let report = printed(&[&arguments[..], &[only]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!(row["unit"], "µs");
+        let [p50, p99, p999] = ["median", "p99", "p999"].map(|name| row[name].as_f64().unwrap());
+        assert!(p50 <= p99 && p99 <= p999, "{row}");
+        assert!(row["ratio"].is_null(), "{row}");
     }
 }
 

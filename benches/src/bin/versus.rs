@@ -83,6 +83,7 @@ impl Options {
                 flow: Duration::from_millis(20),
                 round_trips: 50_000,
                 longest: Duration::from_millis(100),
+                deaths: if self.quick { 20 } else { 100 },
             },
         }
     }
