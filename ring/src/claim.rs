@@ -57,7 +57,6 @@ const LINES_LEFT: u64 = 4;
 impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
         let producers = memory.region().producers;
-        let observable = memory.region().observable;
         let in_company = memory.region().shared_memory().is_some();
         Self {
             memory,
@@ -73,8 +72,7 @@ impl<T> Claimer<T> {
             gating: Rows::default(),
             version: u64::MAX,
             held_up_by: None,
-            // Lines that observers may read are not touched before they are announced.
-            take_lines_at: if observable { Sequence::MAX } else { 0 },
+            take_lines_at: 0,
             more_to_do_at: 0,
         }
     }
@@ -417,7 +415,13 @@ impl<T> Claimer<T> {
         let per_line = self.memory.slots_per_line();
         let from = next.max(self.take_lines_at + LINES_LEFT * per_line);
         // INVARIANT R2: below the limit, and not yet published.
-        let to = (from + LINES_TAKEN * per_line).min(self.gate);
+        // INVARIANT R9: in a ring that is observed, below the limit that has been announced.
+        let limit = if self.memory.region().observable {
+            self.memory.header().claimed.observe().sequence()
+        } else {
+            self.gate
+        };
+        let to = (from + LINES_TAKEN * per_line).min(limit);
         self.memory.take_lines(from, to);
         self.take_lines_at = from + (LINES_TAKEN - LINES_LEFT) * per_line;
     }
