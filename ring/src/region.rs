@@ -288,20 +288,26 @@ impl<T> Memory<T> {
     /// Takes the cache lines of the slots `[lo, hi)` from whoever has read them, for writing; needs
     /// what writing needs, R2.
     ///
-    /// A byte of each is stored as it is. Nothing else did: a prefetch for writing changed nothing on
+    /// A byte of each, of a long event in each of its lines, is stored as it is. Nothing else did: a prefetch for writing changed nothing on
     /// the processors tried.
     pub(crate) fn take_lines(&self, lo: Sequence, hi: Sequence) {
         if size_of::<T>() == 0 {
             return; // What follows the stamp is another's.
         }
         for sequence in (lo..hi).step_by(self.slots_per_line() as usize) {
-            let event = self.to_write(sequence);
+            let event = self.to_write(sequence).cast();
             if cfg!(all(target_arch = "x86_64", not(loom))) {
-                let byte = event.cast::<MaybeUninit<u8>>();
-                // SAFETY: R2: the caller may write this event, and any byte may be uninitialised.
-                let value = unsafe { byte.read_volatile() };
-                // SAFETY: as above; the event keeps its value.
-                unsafe { byte.write_volatile(value) };
+                // SAFETY: R2: the caller may write this event.
+                unsafe { take_line(event) };
+                if self.slots.events.stride > CACHE_LINE {
+                    let next_line = CACHE_LINE - event.addr() % CACHE_LINE;
+                    for offset in (next_line..size_of::<T>()).step_by(CACHE_LINE) {
+                        // SAFETY: inside the event.
+                        let byte = unsafe { event.add(offset) };
+                        // SAFETY: as above.
+                        unsafe { take_line(byte) };
+                    }
+                }
             }
         }
     }
@@ -339,6 +345,18 @@ impl<T> Memory<T> {
             memory: PhantomData,
         }
     }
+}
+
+/// Stores a byte as it is.
+///
+/// # Safety
+/// 1. The caller may write it, and nobody else reads or writes it meanwhile.
+#[inline]
+unsafe fn take_line(byte: *mut MaybeUninit<u8>) {
+    // SAFETY: the caller's promise; any byte may be uninitialised.
+    let value = unsafe { byte.read_volatile() };
+    // SAFETY: as above; it keeps its value.
+    unsafe { byte.write_volatile(value) };
 }
 
 /// Where the events of consecutive sequences are.
