@@ -103,8 +103,8 @@ impl<T> Claimer<T> {
         patience: Patience,
     ) -> Result<Sequence, ClaimError> {
         reach(Step::Claim);
-        // More than a lap fits below no limit, but that of a corrupt ring.
-        if n > 1 && n > self.capacity() {
+        // More than a lap fits below no limit, but that of a corrupt ring. (Of one, the compiler knows that it is not.)
+        if (n as u64).wrapping_sub(1) > self.memory.capacity() - 1 {
             return self.claim_at_the_gate(n, patience);
         }
         match self.claim_below_limit(producers, n) {

@@ -185,6 +185,7 @@ impl<T> Probe<T> {
     }
 
     #[cold]
+    #[inline(never)] // It would be in the way of who finds events.
     fn stop_as_corrupt(&mut self) -> Sequence {
         self.is_corrupt = true;
         self.known = self.read;
