@@ -95,6 +95,9 @@ pub trait Link {
 }
 
 /// Publishes events by their numbers, and waits as long as there is no room.
+///
+/// Subjects have it inlined whether the compiler likes it or not: what is measured is a library in the loop of
+/// its user. A call more is several stores more, and stores are what a producer waits for.
 pub trait Sender {
     /// Publishes one.
     fn send(&mut self, number: u64);

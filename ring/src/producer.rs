@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Index, IndexMut, Range};
 use std::time::Instant;
 
@@ -648,10 +649,14 @@ impl<T> Claim<'_, T> {
     /// # Examples
     /// See [`Claim`].
     #[inline]
-    pub fn publish(mut self) -> Range<Sequence> {
-        let published = self.sequences();
-        self.claimer.publish(self.producers, self.lo, self.hi);
-        self.lo = self.hi; // What is left for the drop to give up: nothing.
+    pub fn publish(self) -> Range<Sequence> {
+        // It is given up by nobody, whatever the compiler thinks may panic from here on: what would undo
+        // it is then not in the way, of registers above all.
+        let mut claim = ManuallyDrop::new(self);
+        let (producers, published) = (claim.producers, claim.sequences());
+        claim
+            .claimer
+            .publish(producers, published.start, published.end);
         published
     }
 

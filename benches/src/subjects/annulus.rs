@@ -175,12 +175,12 @@ pub(super) fn handle<E: Event>(batch: &Batch<'_, E>, mut handler: impl FnMut(&E)
 }
 
 impl<E: Event> Sender for Producer<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         self.publish(|slot| *slot = E::numbered(number)).unwrap();
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_batch(&mut self, numbers: Range<u64>) {
         let n = (numbers.end - numbers.start) as usize;
         let mut claim = self.claim(n).unwrap();
@@ -203,12 +203,12 @@ fn write<'s, E: Event>(slots: impl Iterator<Item = &'s mut E>, numbers: Range<u6
 }
 
 impl<E: Event> Sender for SharedProducer<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         <Producer<E> as Sender>::send(self, number);
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_batch(&mut self, numbers: Range<u64>) {
         <Producer<E> as Sender>::send_batch(self, numbers);
     }

@@ -105,7 +105,7 @@ struct Sending<E> {
 }
 
 impl<E: Event> Sender for Sending<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         match self.waiting {
             Waiting::Blocking => self.sender.send(E::numbered(number)).unwrap(),

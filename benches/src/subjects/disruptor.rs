@@ -274,7 +274,7 @@ impl<P, E> Publish<P, E> {
 }
 
 impl<E: Event, P: Producer<E> + Send + 'static> Sender for Publish<P, E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         while self
             .producer
@@ -285,7 +285,7 @@ impl<E: Event, P: Producer<E> + Send + 'static> Sender for Publish<P, E> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_batch(&mut self, numbers: Range<u64>) {
         let n = (numbers.end - numbers.start) as usize;
         loop {

@@ -91,7 +91,7 @@ struct PushSingles<E> {
 }
 
 impl<E: Event> Sender for PushSingles<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         push(&mut self.producer, number, self.idle);
     }
@@ -140,12 +140,12 @@ struct PushChunks<E> {
 }
 
 impl<E: Event> Sender for PushChunks<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         push(&mut self.producer, number, self.idle);
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_batch(&mut self, numbers: Range<u64>) {
         let n = (numbers.end - numbers.start) as usize;
         loop {

@@ -24,7 +24,7 @@ impl<W, const N: usize> Writing<W, N> {
 }
 
 impl<W: Write, const N: usize> Sender for Writing<W, N> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         let message = Words::<N>::numbered(number);
         let written = self.to.write_all(message.as_bytes());

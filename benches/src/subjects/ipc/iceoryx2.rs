@@ -109,7 +109,7 @@ pub(super) struct Publishing<const N: usize> {
 }
 
 impl<const N: usize> Sender for Publishing<N> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         let sample = self.loaned.take().expect("there is always a loaned sample");
         let sample = sample.write_payload(Words::numbered(number));

@@ -78,12 +78,12 @@ impl Graph for Runtime {
 }
 
 impl<E: Event> Sender for Feed<E> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, number: u64) {
         self.publish(|slot| *slot = E::numbered(number)).unwrap();
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_batch(&mut self, numbers: Range<u64>) {
         let n = (numbers.end - numbers.start) as usize;
         let write = |slot: &mut E, number| *slot = E::numbered(number);
