@@ -6,13 +6,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 
 use crate::member::{MemberKind, Poisoned, Rows};
 use crate::recover::{held_too_long, look_for_the_dead};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
-use crate::sequence::{Claimed, Sequence};
+use crate::sequence::{Claimed, LAST_SEQUENCE, Sequence};
 use crate::shared::{Lease, Unusable};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
@@ -25,11 +26,9 @@ pub(crate) struct Claimer<T> {
     pub(crate) wait: Wait,
     producers: Producers,
     row: usize,
-    /// The end of what it has published or given up; with many producers, the start of its claim if
-    /// there is one.
-    next: Sequence,
-    /// Many producers: the end of its claim if that is above `next`.
-    claimed: Sequence,
+    /// Many producers: its claim, if there is one. The only producer needs no note of that: what it claims
+    /// starts where what is published ends.
+    claimed: Range<Sequence>,
     /// The gate as last seen: no claim of this producer ends above it.
     gate: Sequence,
     /// The consumers that gate.
@@ -66,8 +65,7 @@ impl<T> Claimer<T> {
             lease,
             producers,
             row,
-            next: 0,
-            claimed: 0,
+            claimed: 0..0,
             gate: 0,
             gating: Rows::default(),
             version: u64::MAX,
@@ -75,14 +73,6 @@ impl<T> Claimer<T> {
             take_lines_at: 0,
             more_to_do_at: 0,
         }
-    }
-
-    /// The same for who succeeds a dead producer that had published up to `next`.
-    pub(crate) fn starting_at(mut self, next: Sequence) -> Self {
-        self.next = next;
-        // It goes on below the limit of the dead one, whose fence is not this thread's.
-        Claimed::before_writing();
-        self
     }
 
     /// Whose it is, one's or many's; it does not change.
@@ -119,8 +109,9 @@ impl<T> Claimer<T> {
     fn claim_below_limit(&mut self, producers: Producers, n: usize) -> Result<Sequence, Sequence> {
         match producers {
             Producers::One => {
-                let lo = self.next;
-                if self.memory.header().claimed.observe().leaves_room(lo, n) {
+                let header = self.memory.header();
+                let lo = header.published.observe_own();
+                if header.claimed.observe().leaves_room(lo, n) {
                     Ok(lo)
                 } else {
                     Err(lo)
@@ -149,8 +140,7 @@ impl<T> Claimer<T> {
             match claimed.advance(lo, hi) {
                 Ok(()) => {
                     Claimed::before_writing();
-                    self.next = lo;
-                    self.claimed = hi;
+                    self.claimed = lo..hi;
                     reach(Step::Exchange);
                     return Ok(lo);
                 }
@@ -292,7 +282,7 @@ impl<T> Claimer<T> {
     /// The end of what is claimed.
     fn front(&self) -> Sequence {
         match self.producers {
-            Producers::One => self.next,
+            Producers::One => self.memory.header().published.observe_own(),
             Producers::Many => self.memory.header().claimed.observe().sequence(),
         }
     }
@@ -307,7 +297,8 @@ impl<T> Claimer<T> {
         } else {
             self.memory.capacity()
         };
-        let limit = (self.next + some_way).min(self.gate).max(old);
+        let wanted = self.front().saturating_add(some_way);
+        let limit = wanted.min(self.gate).max(old);
         // If it fails, it is stopped, and so is the claim.
         if claimed.advance(old, limit).is_ok() {
             Claimed::before_writing();
@@ -347,11 +338,12 @@ impl<T> Claimer<T> {
             }
             if self.gating.is_empty() {
                 lowest = match self.producers {
-                    Producers::One => self.next,
+                    Producers::One => self.front(),
                     Producers::Many => walk_up_from_the_floor(memory),
                 };
             }
-            if lowest > self.front() {
+            let front = self.front();
+            if lowest > front || front > LAST_SEQUENCE {
                 return Err(ClaimError::Unusable(Unusable::Corrupt)); // By R1.
             }
             // ORDER(join): P3, with J3.
@@ -380,7 +372,6 @@ impl<T> Claimer<T> {
                 reach(Step::Stamp);
             }
         }
-        self.next = hi;
         match producers {
             Producers::One => {
                 self.memory.header().published.publish(hi);
@@ -389,7 +380,10 @@ impl<T> Claimer<T> {
                     self.do_more(hi);
                 }
             }
-            Producers::Many => self.memory.region().wake(),
+            Producers::Many => {
+                self.claimed.start = hi;
+                self.memory.region().wake();
+            }
         }
     }
 
@@ -435,7 +429,7 @@ impl<T> Claimer<T> {
                 stamp.skip(hi);
             }
             self.memory.row(self.row).record.add_skipped(hi - lo);
-            self.next = hi;
+            self.claimed.start = hi;
             self.memory.region().wake();
         }
     }
@@ -443,8 +437,8 @@ impl<T> Claimer<T> {
     /// A claim whose value was forgotten holds up everybody behind it until it is skipped.
     #[inline]
     fn skip_leaked_claim(&mut self) {
-        if self.next < self.claimed {
-            self.abandon(self.next, self.claimed);
+        if !self.claimed.is_empty() {
+            self.abandon(self.claimed.start, self.claimed.end);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::producer::Producer;
 use crate::region::Memory;
 use crate::ring::{Producers, Ring};
 use crate::roster::{Presence, ProducerError, Roster};
-use crate::sequence::{LAST_SEQUENCE, Sequence};
+use crate::sequence::{Claimed, LAST_SEQUENCE};
 use crate::shared::{SharedMemory, Unusable};
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
@@ -210,13 +210,13 @@ impl<T> Ring<T> {
         if memory.region().header().status.signal().is_closed() {
             return Err(ProducerError::Closed);
         }
-        let next = take_over(memory)?;
+        take_over(memory)?;
         roster.tell(&Presence::Joined {
             kind: MemberKind::Producer,
             name: String::new(),
         });
         let claimer = Claimer::new(memory.clone(), row, lease);
-        Ok(Producer::new(claimer.starting_at(next)))
+        Ok(Producer::new(claimer))
     }
 }
 
@@ -377,13 +377,13 @@ pub(crate) fn a_producer_lives<T>(memory: &Memory<T>) -> bool {
     rows.any(|(row, entry)| entry.record.is_producer() && lives(row))
 }
 
-/// Brings `published` to where a dead producer had got, and returns that.
+/// Brings `published` to where a dead producer had got, which is where the next one goes on.
 ///
 /// It may have died between a stamp and `published`; consumers have read what the stamp covers.
 ///
 /// # Errors
 /// If it has got where no producer gets.
-pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<Sequence, Unusable> {
+pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<(), Unusable> {
     let published = &memory.header().published;
     let mut next = published.observe();
     while let Reading::Events(hi) = memory.reading(next) {
@@ -395,7 +395,9 @@ pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<Sequence, Unusable> {
     reach(Step::TakeOver);
     // INVARIANT R8: nothing that a consumer may have seen is taken back.
     published.publish(next);
-    Ok(next)
+    // Who goes on claims below the limit of the dead one, whose fence was not this thread's.
+    Claimed::before_writing();
+    Ok(())
 }
 
 /// A1 to A4 from the first boundary on that is not published; returns how many sequences it gave up.
