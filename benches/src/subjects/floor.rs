@@ -1,6 +1,9 @@
-//! The floor of every round trip: one bare cache line that two cores hand to and fro.
+//! The floor of every round trip: bare cache lines that two cores hand over to each other.
+//!
+//! One line that goes to and fro is the least there can be. Two, one for each way, are the least that two queues
+//! need: who sends has to have withdrawn the copy that the other one polls, while its own poll leaves one of
+//! the other line.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -13,16 +16,28 @@ use crate::idle::Idle;
 use crate::scenario::{Effort, RoundTrips, Sample, Scenario};
 use crate::stopwatch::Stopwatch;
 
-/// The floor, as the only subject of its kind.
+/// With one line, and with two.
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Floor)]
+    vec![
+        Box::new(Floor {
+            name: "floor",
+            lines: 1,
+        }),
+        Box::new(Floor {
+            name: "floor-two-lines",
+            lines: 2,
+        }),
+    ]
 }
 
-struct Floor;
+struct Floor {
+    name: &'static str,
+    lines: usize,
+}
 
 impl Subject for Floor {
     fn name(&self) -> &'static str {
-        "floor"
+        self.name
     }
 
     fn kind(&self) -> Kind {
@@ -43,17 +58,20 @@ impl Subject for Floor {
             count: rounds,
             ..
         } = effort.round_trips();
-        let line = Arc::new(CachePadded::new(AtomicU64::new(0)));
+        let lines: Vec<_> = (0..self.lines)
+            .map(|_| CachePadded::new(AtomicU64::new(0)))
+            .collect();
+        let (there, back) = (&*lines[0], &*lines[self.lines - 1]);
         let sample = thread::scope(|scope| {
             scope.spawn(|| {
                 pin(cores.of(Role::Consumer(0)));
                 for round in 0..warm_up + rounds {
-                    hand_over(&line, 2 * round + 1, idle);
+                    hand_over(there, 2 * round + 1, back, idle);
                 }
             });
             let pinging = scope.spawn(|| {
                 pin(cores.of(Role::Producer(0)));
-                ping(&line, warm_up, rounds, idle)
+                ping(there, back, warm_up, rounds, idle)
             });
             pinging.join().expect("the thread that pings panicked")
         });
@@ -61,17 +79,17 @@ impl Subject for Floor {
     }
 }
 
-fn ping(line: &AtomicU64, warm_up: u64, rounds: u64, idle: Idle) -> Sample {
+fn ping(there: &AtomicU64, back: &AtomicU64, warm_up: u64, rounds: u64, idle: Idle) -> Sample {
     let mut stopwatch = Stopwatch::start();
     let mut began = Instant::now();
-    line.store(1, Ordering::Release);
+    there.store(1, Ordering::Release);
     for round in 1..=warm_up + rounds {
         if round == warm_up + 1 {
             began = Instant::now();
             stopwatch.restart();
         }
         // Waits for the answer, and sends what comes next.
-        hand_over(line, 2 * round, idle);
+        hand_over(back, 2 * round, there, idle);
         stopwatch.lap();
     }
     let taken = began.elapsed();
@@ -82,11 +100,11 @@ fn ping(line: &AtomicU64, warm_up: u64, rounds: u64, idle: Idle) -> Sample {
     }
 }
 
-/// Waits until the line holds `number`, and replaces it by the next.
+/// Waits until one line holds `number`, and stores the next in the other.
 #[inline]
-fn hand_over(line: &AtomicU64, number: u64, idle: Idle) {
-    while line.load(Ordering::Acquire) != number {
+fn hand_over(from: &AtomicU64, number: u64, to: &AtomicU64, idle: Idle) {
+    while from.load(Ordering::Acquire) != number {
         idle.wait();
     }
-    line.store(number + 1, Ordering::Release);
+    to.store(number + 1, Ordering::Release);
 }
