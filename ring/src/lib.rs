@@ -157,10 +157,13 @@
 //! publication moved from a cursor into the slots, and one stamp for a whole batch.
 
 // What users hold.
+mod batch;
 mod consumer;
+mod join;
 mod mutable;
 mod observer;
 mod producer;
+mod refusal;
 mod ring;
 mod select;
 mod snapshot;
@@ -187,16 +190,19 @@ mod sync;
 // What the compiler refuses.
 mod contracts;
 
+pub use batch::{Batch, Events, Held};
 pub use claim::ClaimError;
-pub use consumer::{Batch, Consumer, ConsumerBuilder, Ended, Events, Held, NotReady};
+pub use consumer::{Consumer, Ended, NotReady};
+pub use join::ConsumerBuilder;
 pub use layout::Layout;
 pub use member::{MemberKind, Poisoned};
 pub use mutable::{MutableBatch, MutableConsumer};
 pub use observer::{Observable, ObserveError, Observer};
 pub use producer::{Claim, Producer, Rejected, SharedProducer, Slots};
 pub use recover::{Liveness, OnDeath, Recovered};
+pub use refusal::{JoinError, ProducerError};
 pub use ring::{BuildError, Producers, Ring, RingBuilder};
-pub use roster::{JoinError, Presence, ProducerError, Start};
+pub use roster::{Presence, Start};
 pub use select::{NoParking, Waiting, try_any, wait_any, wait_any_deadline};
 pub use sequence::Sequence;
 pub use shared::{Geometry, Lease, SharedMemory, Unusable, disown};

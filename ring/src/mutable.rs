@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::{Deref, Index, IndexMut};
 use std::time::Instant;
 
-use crate::consumer::{Batch, Consumer, Ended, NotReady};
+use crate::batch::Batch;
+use crate::consumer::{Consumer, Ended, NotReady};
 use crate::producer::Slots;
 use crate::select::Waiting;
 use crate::sequence::Sequence;

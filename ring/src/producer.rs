@@ -7,9 +7,9 @@ use std::ops::{Deref, DerefMut, Index, IndexMut, Range};
 use std::time::Instant;
 
 use crate::claim::{ClaimError, Claimer};
+use crate::refusal::ProducerError;
 use crate::region::{Memory, Run};
 use crate::ring::{Producers, Ring, poison};
-use crate::roster::ProducerError;
 use crate::sequence::Sequence;
 use crate::wait::{Patience, Wait, Waits};
 

@@ -28,9 +28,10 @@
 use crate::claim::Claimer;
 use crate::member::{MemberKind, Use};
 use crate::producer::Producer;
+use crate::refusal::ProducerError;
 use crate::region::Memory;
 use crate::ring::{Producers, Ring};
-use crate::roster::{Presence, ProducerError, Roster};
+use crate::roster::{Presence, Roster};
 use crate::sequence::{Claimed, LAST_SEQUENCE};
 use crate::shared::{SharedMemory, Unusable};
 use crate::snapshot::published_front;

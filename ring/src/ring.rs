@@ -4,14 +4,15 @@ use std::error::Error;
 use std::fmt;
 
 use crate::claim::Claimer;
-use crate::consumer::ConsumerBuilder;
+use crate::join::ConsumerBuilder;
 use crate::layout::Layout;
 use crate::member::{MAX_MEMBERS, MemberKind};
 use crate::observer::{Observable, ObserveError, Observer};
 use crate::producer::{Producer, SharedProducer};
 use crate::recover::{Leases, free_the_dead, take_over};
+use crate::refusal::ProducerError;
 use crate::region::{Memory, Region};
-use crate::roster::{Presence, ProducerError, Roster, close_beside};
+use crate::roster::{Presence, Roster, close_beside};
 use crate::shared::Unusable;
 use crate::snapshot::Snapshot;
 use crate::step::{Step, reach};
