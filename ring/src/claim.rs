@@ -48,10 +48,10 @@ pub(crate) struct Claimer<T> {
 }
 
 /// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
-const LINES_TAKEN: u64 = 8;
+const LINES_TAKEN: u64 = 10;
 
 /// How many of them are left when it takes more.
-const LINES_LEFT: u64 = 4;
+const LINES_LEFT: u64 = 3;
 
 impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
@@ -406,7 +406,7 @@ impl<T> Claimer<T> {
     /// written. Stores take effect in order (on x86), and publications lie between those to one line
     /// and to the next, so that wait would be for one line after the other. Here it is for several at once.
     fn take_lines(&mut self, next: Sequence) {
-        let per_line = self.memory.slots_per_line();
+        let per_line = self.memory.slots_per_line;
         let from = next.max(self.take_lines_at + LINES_LEFT * per_line);
         // INVARIANT R2: below the limit, and not yet published.
         // INVARIANT R9: in a ring that is observed, below the limit that has been announced.

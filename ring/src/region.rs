@@ -188,6 +188,8 @@ pub(crate) struct Memory<T> {
     region: Arc<Region<T>>,
     words: Words,
     slots: SlotPtr<T>,
+    /// How many slots share a cache line, or 1 if a slot is longer; here because a division takes its time.
+    pub(crate) slots_per_line: u64,
 }
 
 impl<T> Memory<T> {
@@ -195,6 +197,7 @@ impl<T> Memory<T> {
         Self {
             words: region.words,
             slots: region.slots,
+            slots_per_line: (CACHE_LINE / region.slots.events.stride.clamp(1, CACHE_LINE)) as u64,
             region: Arc::new(region),
         }
     }
@@ -280,11 +283,6 @@ impl<T> Memory<T> {
         Some([(at(start), first), (at(0), len - first)])
     }
 
-    /// How many slots share a cache line, or 1 if a slot is longer.
-    pub(crate) fn slots_per_line(&self) -> u64 {
-        (CACHE_LINE / self.slots.events.stride.clamp(1, CACHE_LINE)) as u64
-    }
-
     /// Takes the cache lines of the slots `[lo, hi)` from whoever has read them, for writing; needs
     /// what writing needs, R2.
     ///
@@ -294,8 +292,10 @@ impl<T> Memory<T> {
         if size_of::<T>() == 0 {
             return; // What follows the stamp is another's.
         }
-        for sequence in (lo..hi).step_by(self.slots_per_line() as usize) {
+        let mut sequence = lo;
+        while sequence < hi {
             let event = self.to_write(sequence).cast();
+            sequence += self.slots_per_line;
             if cfg!(all(target_arch = "x86_64", not(loom))) {
                 // SAFETY: R2: the caller may write this event.
                 unsafe { take_line(event) };
@@ -416,6 +416,7 @@ impl<T> Clone for Memory<T> {
             region: self.region.clone(),
             words: self.words,
             slots: self.slots,
+            slots_per_line: self.slots_per_line,
         }
     }
 }
