@@ -6,14 +6,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::ops::Range;
 
 use crate::member::{MemberKind, Poisoned, Rows};
 use crate::recover::{held_too_long, look_for_the_dead};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
-use crate::sequence::{Claimed, LAST_SEQUENCE, Sequence};
+use crate::sequence::{Claimed, Sequence};
 use crate::shared::{Lease, Unusable};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
@@ -26,9 +25,11 @@ pub(crate) struct Claimer<T> {
     pub(crate) wait: Wait,
     producers: Producers,
     row: usize,
-    /// Many producers: its claim, if there is one. The only producer needs no note of that: what it claims
-    /// starts where what is published ends.
-    claimed: Range<Sequence>,
+    /// The end of what it has published or given up; with many producers, the start of its claim if
+    /// there is one.
+    next: Sequence,
+    /// Many producers: the end of its claim if that is above `next`.
+    claimed: Sequence,
     /// The gate as last seen: no claim of this producer ends above it.
     gate: Sequence,
     /// The consumers that gate.
@@ -65,7 +66,8 @@ impl<T> Claimer<T> {
             lease,
             producers,
             row,
-            claimed: 0..0,
+            next: 0,
+            claimed: 0,
             gate: 0,
             gating: Rows::default(),
             version: u64::MAX,
@@ -73,6 +75,14 @@ impl<T> Claimer<T> {
             take_lines_at: 0,
             more_to_do_at: 0,
         }
+    }
+
+    /// The same for who succeeds a dead producer that had published up to `next`.
+    pub(crate) fn starting_at(mut self, next: Sequence) -> Self {
+        self.next = next;
+        // It goes on below the limit of the dead one, whose fence is not this thread's.
+        Claimed::before_writing();
+        self
     }
 
     /// Whose it is, one's or many's; it does not change.
@@ -109,9 +119,8 @@ impl<T> Claimer<T> {
     fn claim_below_limit(&mut self, producers: Producers, n: usize) -> Result<Sequence, Sequence> {
         match producers {
             Producers::One => {
-                let header = self.memory.header();
-                let lo = header.published.observe_own();
-                if header.claimed.observe().leaves_room(lo, n) {
+                let lo = self.next;
+                if self.memory.header().claimed.observe().leaves_room(lo, n) {
                     Ok(lo)
                 } else {
                     Err(lo)
@@ -140,7 +149,8 @@ impl<T> Claimer<T> {
             match claimed.advance(lo, hi) {
                 Ok(()) => {
                     Claimed::before_writing();
-                    self.claimed = lo..hi;
+                    self.next = lo;
+                    self.claimed = hi;
                     reach(Step::Exchange);
                     return Ok(lo);
                 }
@@ -282,7 +292,7 @@ impl<T> Claimer<T> {
     /// The end of what is claimed.
     fn front(&self) -> Sequence {
         match self.producers {
-            Producers::One => self.memory.header().published.observe_own(),
+            Producers::One => self.next,
             Producers::Many => self.memory.header().claimed.observe().sequence(),
         }
     }
@@ -297,8 +307,7 @@ impl<T> Claimer<T> {
         } else {
             self.memory.capacity()
         };
-        let wanted = self.front().saturating_add(some_way);
-        let limit = wanted.min(self.gate).max(old);
+        let limit = (self.next + some_way).min(self.gate).max(old);
         // If it fails, it is stopped, and so is the claim.
         if claimed.advance(old, limit).is_ok() {
             Claimed::before_writing();
@@ -338,12 +347,11 @@ impl<T> Claimer<T> {
             }
             if self.gating.is_empty() {
                 lowest = match self.producers {
-                    Producers::One => self.front(),
+                    Producers::One => self.next,
                     Producers::Many => walk_up_from_the_floor(memory),
                 };
             }
-            let front = self.front();
-            if lowest > front || front > LAST_SEQUENCE {
+            if lowest > self.front() {
                 return Err(ClaimError::Unusable(Unusable::Corrupt)); // By R1.
             }
             // ORDER(join): P3, with J3.
@@ -372,6 +380,7 @@ impl<T> Claimer<T> {
                 reach(Step::Stamp);
             }
         }
+        self.next = hi;
         match producers {
             Producers::One => {
                 self.memory.header().published.publish(hi);
@@ -380,10 +389,7 @@ impl<T> Claimer<T> {
                     self.do_more(hi);
                 }
             }
-            Producers::Many => {
-                self.claimed.start = hi;
-                self.memory.region().wake();
-            }
+            Producers::Many => self.memory.region().wake(),
         }
     }
 
@@ -429,7 +435,7 @@ impl<T> Claimer<T> {
                 stamp.skip(hi);
             }
             self.memory.row(self.row).record.add_skipped(hi - lo);
-            self.claimed.start = hi;
+            self.next = hi;
             self.memory.region().wake();
         }
     }
@@ -437,8 +443,8 @@ impl<T> Claimer<T> {
     /// A claim whose value was forgotten holds up everybody behind it until it is skipped.
     #[inline]
     fn skip_leaked_claim(&mut self) {
-        if !self.claimed.is_empty() {
-            self.abandon(self.claimed.start, self.claimed.end);
+        if self.next < self.claimed {
+            self.abandon(self.next, self.claimed);
         }
     }
 

@@ -32,7 +32,7 @@ use crate::refusal::ProducerError;
 use crate::region::Memory;
 use crate::ring::{Producers, Ring};
 use crate::roster::{Presence, Roster};
-use crate::sequence::{Claimed, LAST_SEQUENCE};
+use crate::sequence::{LAST_SEQUENCE, Sequence};
 use crate::shared::{SharedMemory, Unusable};
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
@@ -211,13 +211,13 @@ impl<T> Ring<T> {
         if memory.region().header().status.signal().is_closed() {
             return Err(ProducerError::Closed);
         }
-        take_over(memory)?;
+        let next = take_over(memory)?;
         roster.tell(&Presence::Joined {
             kind: MemberKind::Producer,
             name: String::new(),
         });
         let claimer = Claimer::new(memory.clone(), row, lease);
-        Ok(Producer::new(claimer))
+        Ok(Producer::new(claimer.starting_at(next)))
     }
 }
 
@@ -378,13 +378,13 @@ pub(crate) fn a_producer_lives<T>(memory: &Memory<T>) -> bool {
     rows.any(|(row, entry)| entry.record.is_producer() && lives(row))
 }
 
-/// Brings `published` to where a dead producer had got, which is where the next one goes on.
+/// Brings `published` to where a dead producer had got, and returns that.
 ///
 /// It may have died between a stamp and `published`; consumers have read what the stamp covers.
 ///
 /// # Errors
 /// If it has got where no producer gets.
-pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<(), Unusable> {
+pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<Sequence, Unusable> {
     let published = &memory.header().published;
     let mut next = published.observe();
     while let Reading::Events(hi) = memory.reading(next) {
@@ -396,9 +396,7 @@ pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<(), Unusable> {
     reach(Step::TakeOver);
     // INVARIANT R8: nothing that a consumer may have seen is taken back.
     published.publish(next);
-    // Who goes on claims below the limit of the dead one, whose fence was not this thread's.
-    Claimed::before_writing();
-    Ok(())
+    Ok(next)
 }
 
 /// A1 to A4 from the first boundary on that is not published; returns how many sequences it gave up.

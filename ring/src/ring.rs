@@ -247,10 +247,9 @@ impl<T> Ring<T> {
         // In memory that processes share there may have been one before.
         let goes_on = kind == Producers::One && memory.region().shared_memory().is_some();
         let joined = roster.join_producer(kind).and_then(|(row, lease)| {
-            if goes_on {
-                take_over(memory).inspect_err(|_| roster.free_producer(row))?;
-            }
-            Ok((row, lease))
+            let next = if goes_on { take_over(memory) } else { Ok(0) };
+            let next = next.inspect_err(|_| roster.free_producer(row))?;
+            Ok((row, lease, next))
         });
         if joined.is_ok() {
             told.push(Presence::Joined {
@@ -259,8 +258,13 @@ impl<T> Ring<T> {
             });
         }
         roster.tell_all(&told);
-        let (row, lease) = joined?;
-        Ok(Claimer::new(memory.clone(), row, lease))
+        let (row, lease, next) = joined?;
+        let claimer = Claimer::new(memory.clone(), row, lease);
+        Ok(if goes_on {
+            claimer.starting_at(next)
+        } else {
+            claimer
+        })
     }
 
     pub(crate) fn memory(&self) -> &Memory<T> {

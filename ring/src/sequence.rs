@@ -50,12 +50,12 @@ impl ClaimedEnd {
     }
 
     /// Whether `n` sequences lie between `lo`, which is not above the end, and this end, and claims are
-    /// not stopped. No numbers make it overflow, and there is no room where a ring is corrupt.
+    /// not stopped.
     #[inline]
     pub(crate) fn leaves_room(self, lo: Sequence, n: usize) -> bool {
         let room = self.0.wrapping_sub(lo) as i64; // Negative if the top bit is set.
         let n = n as i64; // Negative if it is absurd.
-        n >= 0 && room >= n && lo <= LAST_SEQUENCE
+        n >= 0 && room >= n
     }
 }
 
@@ -91,6 +91,13 @@ impl Claimed {
         self.0.fetch_or(ClaimedEnd::STOPPED, Ordering::AcqRel);
     }
 
+    /// As [`Claimed::stop`], for memory that is all zeroes of a sudden: a producer that goes by where it was, and
+    /// finds the end below that, would take the top bit for room.
+    pub(crate) fn disown(&self) {
+        // ORDER(claim): as in `stop`; there is nothing before it.
+        self.0.fetch_or(u64::MAX, Ordering::AcqRel);
+    }
+
     /// Moves the end from `lo` to `hi`, which claims `[lo, hi)`, or lets one producer do so, if it is still
     /// at `lo` and claims are not stopped; else returns where it is.
     #[inline]
@@ -107,8 +114,7 @@ impl Claimed {
     }
 }
 
-/// The end of what is published; used with one producer, its only writer, for which it is also where the
-/// next claim starts.
+/// The end of what is published; used with one producer, its only writer.
 pub(crate) struct Published(AtomicU64);
 
 impl Published {
@@ -126,13 +132,6 @@ impl Published {
     pub(crate) fn observe(&self) -> Sequence {
         // ORDER(front): with `publish`.
         self.0.load(Ordering::Acquire)
-    }
-
-    /// As [`Published::observe`], for its writer.
-    #[inline]
-    pub(crate) fn observe_own(&self) -> Sequence {
-        // RELAXED: there is no store but its own, or that by which it took over.
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -276,7 +276,7 @@ impl Row {
 pub unsafe fn disown(base: NonNull<u8>) {
     // SAFETY: the header is smaller than a page, and zeroes are one.
     let header = unsafe { base.cast::<Header>().as_ref() };
-    header.claimed.stop();
+    header.claimed.disown();
     header.status.disown();
 }
 
