@@ -16,7 +16,7 @@ use crate::sequence::{Claimed, Sequence};
 use crate::shared::{Lease, Unusable};
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
-use crate::sync::{Ordering, fence};
+use crate::sync::{Fences, Ordering, fence};
 use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch};
 
 /// One producer's side of the ring.
@@ -40,8 +40,11 @@ pub(crate) struct Claimer<T> {
     held_up_by: Option<usize>,
     /// One producer: a publication that ends here or above takes the next lines.
     take_lines_at: Sequence,
-    /// One producer: a publication that ends here or above has more to do.
+    /// One producer: a publication that ends here or above has more to do: to take lines, or to look who sleeps.
     more_to_do_at: Sequence,
+    /// Whether members may park, and how who wakes them and they stay in order.
+    parking: bool,
+    fences: Fences,
     pub(crate) waits: Waits,
     watch: Watch,
     /// Of its row, if other processes share the ring.
@@ -58,6 +61,7 @@ impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
         let producers = memory.region().producers;
         let in_company = memory.region().shared_memory().is_some();
+        let (parking, fences) = (memory.region().parking, memory.region().fences);
         Self {
             memory,
             wait: Wait::default(),
@@ -74,6 +78,8 @@ impl<T> Claimer<T> {
             held_up_by: None,
             take_lines_at: 0,
             more_to_do_at: 0,
+            parking,
+            fences,
         }
     }
 
@@ -180,7 +186,7 @@ impl<T> Claimer<T> {
             });
         }
         let in_company = self.memory.region().shared_memory().is_some();
-        let mut waiter = Waiter::new(self.wait, patience, in_company);
+        let mut waiter = Waiter::new(self.wait, patience, in_company, self.fences);
         let claimed = self.claim_by(&mut waiter, n);
         self.waits.add(&waiter);
         if claimed.is_ok() {
@@ -386,31 +392,31 @@ impl<T> Claimer<T> {
                 self.memory.header().published.publish(hi);
                 reach(Step::Publish);
                 if hi >= self.more_to_do_at {
-                    self.do_more(hi);
+                    self.wake();
+                    if hi >= self.take_lines_at {
+                        self.take_lines(hi);
+                    }
                 }
             }
-            Producers::Many => self.memory.region().wake(),
+            Producers::Many => self.wake(),
         }
     }
 
-    /// One producer: what is to be done now and then, or after each publication if members may park.
-    #[cold]
-    fn do_more(&mut self, next: Sequence) {
-        self.memory.region().wake();
-        if next >= self.take_lines_at {
-            self.take_lines(next);
-        }
-        if !self.memory.region().parking {
-            self.more_to_do_at = self.take_lines_at;
+    /// Wakes who waits for publications; as [`Region::wake`](crate::region::Region::wake), without the way there.
+    #[inline(always)] // As `claim`.
+    fn wake(&self) {
+        if self.parking {
+            self.memory.header().waiters.wake(self.fences);
         }
     }
 
     /// One producer: takes the cache lines of the slots that come next, so that it does not wait for
-    /// each when it writes there.
+    /// each when it writes there. Now and then: seldom enough to be called cold.
     ///
     /// A consumer leaves a copy of each line that it reads, which has to be withdrawn before the line is
     /// written. Stores take effect in order (on x86), and publications lie between those to one line
     /// and to the next, so that wait would be for one line after the other. Here it is for several at once.
+    #[cold]
     fn take_lines(&mut self, next: Sequence) {
         let per_line = self.memory.slots_per_line;
         let from = next.max(self.take_lines_at + LINES_LEFT * per_line);
@@ -424,6 +430,9 @@ impl<T> Claimer<T> {
         let to = (from + LINES_TAKEN * per_line).min(limit);
         self.memory.take_lines(from, to);
         self.take_lines_at = from + (LINES_TAKEN - LINES_LEFT) * per_line;
+        if !self.parking {
+            self.more_to_do_at = self.take_lines_at;
+        }
     }
 
     /// Gives the claim `[lo, hi)` up: one producer has told nobody of it, many step over it.

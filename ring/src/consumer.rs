@@ -13,6 +13,7 @@ use crate::recover::{a_producer_lives, held_too_long, look_for_the_dead};
 use crate::ring::poison;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
+use crate::sync::Fences;
 use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_grow};
 
 /// Reads every event of a ring, in order, a batch at a time.
@@ -322,6 +323,10 @@ impl<T> Consumer<T> {
         self.probe.what_wakes()
     }
 
+    pub(crate) fn fences(&self) -> Fences {
+        self.probe.memory.region().fences
+    }
+
     pub(crate) fn may_park(&self) -> bool {
         self.probe.memory.region().parking
     }
@@ -352,7 +357,7 @@ impl<T> Consumer<T> {
 
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company());
+        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company(), self.fences());
         let to = self.wait_by(&mut waiter);
         self.waits.add(&waiter);
         if to.is_ok() {

@@ -12,6 +12,7 @@ use crate::sequence::Sequence;
 use crate::shared::Lease;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
+use crate::sync::Fences;
 use crate::wait::EventCount;
 
 /// One consumer's side of the ring: `position <= read <= known`.
@@ -41,6 +42,7 @@ pub(crate) struct Probe<T> {
     producers: Producers,
     /// Whether anybody may have to be woken.
     parking: bool,
+    fences: Fences,
     /// Whether it has found what cannot be.
     is_corrupt: bool,
     /// What it has stepped over since it was last asked, if it is to be asked.
@@ -63,7 +65,7 @@ pub(crate) enum Reach {
 impl<T> Probe<T> {
     pub(crate) fn new(memory: Memory<T>, entry: Entry, list_skipped: bool) -> Self {
         let producers = memory.region().producers;
-        let parking = memory.region().parking;
+        let (parking, fences) = (memory.region().parking, memory.region().fences);
         // More than a lap cannot be, and would not be safe.
         let known = entry
             .known
@@ -87,6 +89,7 @@ impl<T> Probe<T> {
             came_at_once: 0,
             producers,
             parking,
+            fences,
             is_corrupt: false,
             stepped_over: list_skipped.then(Vec::new),
             lease: entry.lease,
@@ -240,7 +243,7 @@ impl<T> Probe<T> {
         row.hot.position.advance(to);
         reach(Step::Release);
         if self.parking {
-            row.hot.waiters.wake();
+            row.hot.waiters.wake(self.fences);
         }
     }
 

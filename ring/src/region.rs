@@ -16,7 +16,7 @@ use crate::roster::Watchers;
 use crate::sequence::Sequence;
 use crate::shared::SharedMemory;
 use crate::stamp::{Reading, Stamp};
-use crate::sync::{Arc, EventCell, Mutex, Observed, SharedByAll};
+use crate::sync::{Arc, EventCell, Fences, Mutex, Observed, SharedByAll};
 
 /// A ring's memory and what was fixed when it was built.
 pub(crate) struct Region<T> {
@@ -26,6 +26,8 @@ pub(crate) struct Region<T> {
     pub(crate) joins: Mutex<Watchers>,
     /// Whether members may park, and have to be woken.
     pub(crate) parking: bool,
+    /// How those who wake and those who park stay in order.
+    pub(crate) fences: Fences,
     /// One producer: whether it tells observers what it is about to write.
     pub(crate) observable: bool,
     pub(crate) producers: Producers,
@@ -52,7 +54,7 @@ impl<T> Region<T> {
             heap.words,
             heap.slots.ptr,
             builder,
-            parking,
+            parking.then(Fences::among_threads),
             Owner::Heap(heap),
         ))
     }
@@ -68,14 +70,15 @@ impl<T> Region<T> {
         memory: SharedByAll<dyn SharedMemory>,
     ) -> Self {
         let parking = builder.parking.unwrap_or(true);
-        Self::of(words, slots, builder, parking, Owner::Shared(memory))
+        let fences = parking.then(Fences::among_processes);
+        Self::of(words, slots, builder, fences, Owner::Shared(memory))
     }
 
     fn of(
         words: Words,
         slots: SlotPtr<T>,
         builder: &RingBuilder,
-        parking: bool,
+        parking: Option<Fences>,
         owner: Owner<T>,
     ) -> Self {
         debug_assert!(builder.capacity.is_power_of_two());
@@ -83,7 +86,8 @@ impl<T> Region<T> {
             words,
             slots,
             joins: Mutex::new(Watchers::default()),
-            parking,
+            parking: parking.is_some(),
+            fences: parking.unwrap_or_default(),
             observable: builder.observable,
             producers: builder.producers,
             required_consumers: builder.required_consumers,
@@ -164,15 +168,15 @@ impl<T> Region<T> {
     #[inline]
     pub(crate) fn wake(&self) {
         if self.parking {
-            self.header().waiters.wake();
+            self.header().waiters.wake(self.fences);
         }
     }
 
     /// Wakes whom the consumer in this row held up, and who waits for it to come or go.
     pub(crate) fn wake_at(&self, row: usize) {
         if self.parking {
-            self.rows()[row].hot.waiters.wake();
-            self.header().waiters.wake();
+            self.rows()[row].hot.waiters.wake(self.fences);
+            self.header().waiters.wake(self.fences);
         }
     }
 

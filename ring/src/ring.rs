@@ -416,8 +416,9 @@ impl RingBuilder {
         self
     }
 
-    /// Lets members wait by [parking](crate::Wait::Park). By default they may not, and nobody pays for looking
-    /// whether somebody has to be woken: some 10 ns for each publication and each release.
+    /// Lets members wait by [parking](crate::Wait::Park). By default they may not, and nobody looks whether somebody
+    /// has to be woken. Where they may, each publication and each release takes such a look: a load, and on other
+    /// systems than Linux, or where that refuses `membarrier`, a fence of some 10 ns before it.
     ///
     /// # Examples
     /// ```
@@ -435,8 +436,8 @@ impl RingBuilder {
         self
     }
 
-    /// Lets no member wait by [parking](crate::Wait::Park), which is what it is by default on the heap, but not in memory that processes
-    /// share: who publishes there often and parks nowhere saves the look at who sleeps.
+    /// Lets no member wait by [parking](crate::Wait::Park), which is what it is by default on the heap, but not in
+    /// memory that processes share: who parks nowhere saves the look at who sleeps.
     ///
     /// # Examples
     /// ```

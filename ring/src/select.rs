@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::consumer::Consumer;
+use crate::sync::Fences;
 use crate::wait::{Patience, Wait, Waiter};
 
 /// A consumer, whatever its events, as one of several to wait for.
@@ -27,6 +28,7 @@ pub trait Waiting: sealed::Waiting {}
 impl<T> Waiting for Consumer<T> {}
 
 mod sealed {
+    use crate::sync::Fences;
     use crate::wait::EventCount;
 
     pub trait Waiting {
@@ -38,7 +40,7 @@ mod sealed {
     }
 
     /// Where a consumer is woken; not for users to look into.
-    pub struct Place<'c>(pub(super) &'c EventCount);
+    pub struct Place<'c>(pub(super) &'c EventCount, pub(super) Fences);
 }
 
 impl<T> sealed::Waiting for Consumer<T> {
@@ -47,7 +49,7 @@ impl<T> sealed::Waiting for Consumer<T> {
     }
 
     fn what_wakes(&self) -> sealed::Place<'_> {
-        sealed::Place(Consumer::what_wakes(self))
+        sealed::Place(Consumer::what_wakes(self), self.fences())
     }
 
     fn may_park(&self) -> bool {
@@ -144,7 +146,9 @@ fn wait_for(
         return Err(NoParking { consumer });
     }
     let in_company = consumers.iter().any(|consumer| consumer.is_in_company());
-    let mut waiter = Waiter::new(wait, patience, in_company);
+    let fences = (consumers.iter()).map(|consumer| consumer.what_wakes().1);
+    let fences = fences.reduce(Fences::and).unwrap_or_default();
+    let mut waiter = Waiter::new(wait, patience, in_company, fences);
     loop {
         let ready = first_ready(consumers, waiter.was_short);
         if ready.is_some() {

@@ -19,9 +19,10 @@ mod platform {
     const LONGEST_NAP: Duration = Duration::from_millis(1);
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) use super::portable::Futex;
+    pub(crate) use super::portable::{Futex, membarrier};
     #[cfg(target_os = "linux")]
-    pub(crate) use linux::Futex;
+    pub(crate) use linux::{Futex, membarrier};
+    pub(crate) use std::sync::atomic::compiler_fence;
 
     pub(crate) use crossbeam_utils::Backoff;
 
@@ -130,6 +131,7 @@ mod platform {
         use rustix::thread::futex::{
             self, Flags, Timespec, Wait as Word, WaitFlags, WaitPtr, WaitvFlags,
         };
+        use rustix::thread::{MembarrierCommand, membarrier as system_membarrier};
         use rustix::time::{ClockId, clock_gettime};
 
         /// A word on which threads sleep until it is changed and they are woken.
@@ -183,6 +185,18 @@ mod platform {
             }
         }
 
+        /// Asks the kernel; says whether it has done it.
+        pub(crate) fn membarrier(what: super::super::Membarrier) -> bool {
+            use super::super::Membarrier;
+            let command = match what {
+                Membarrier::RegisterThreads => MembarrierCommand::RegisterPrivateExpedited,
+                Membarrier::RegisterProcess => MembarrierCommand::RegisterGlobalExpedited,
+                Membarrier::Threads => MembarrierCommand::PrivateExpedited,
+                Membarrier::Processes => MembarrierCommand::GlobalExpedited,
+            };
+            system_membarrier(command).is_ok()
+        }
+
         /// A word has changed, the time is over, or a signal came.
         const CHANGED_OR_OVER: [Errno; 3] = [Errno::AGAIN, Errno::TIMEDOUT, Errno::INTR];
     }
@@ -190,9 +204,9 @@ mod platform {
 
 #[cfg(loom)]
 mod platform {
-    pub(crate) use super::portable::Futex;
+    pub(crate) use super::portable::{Futex, membarrier};
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence, fence as compiler_fence};
     pub(crate) use loom::thread::yield_now;
 
     use std::ops::{Deref, DerefMut};
@@ -359,9 +373,90 @@ mod platform {
 /// An event that may be written while it is looked at; only this module looks.
 pub struct Observed<T>(*const T);
 
+/// Two fences between which there is an order, as between any two that are sequentially consistent: a light one for
+/// those who store and look whether somebody sleeps, often, and a heavy one for who goes to sleep.
+///
+/// Where the kernel can put a fence into every thread that runs (Linux: `membarrier(2)`, "expedited"), the heavy one has it
+/// do so, and the light one is nothing but an order for the compiler: whatever a thread does lies before or
+/// behind the fence it was given, so either its look sees who sleeps, or the sleeper's last look sees its store. Elsewhere, and
+/// to a model, both are fences. (The idea is that of Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001.)
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fences {
+    /// Whether the light one may be none to the processor: the kernel knows of this process.
+    is_light: bool,
+    /// Whether the heavy one has to reach the threads of this process.
+    threads: bool,
+    /// Whether it has to reach those of others.
+    processes: bool,
+}
+
+/// What the kernel is asked for.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    any(loom, not(target_os = "linux")),
+    expect(dead_code, reason = "nobody is asked")
+)]
+pub(crate) enum Membarrier {
+    RegisterThreads,
+    RegisterProcess,
+    Threads,
+    Processes,
+}
+
+impl Fences {
+    /// Those of the threads of this process.
+    pub(crate) fn among_threads() -> Self {
+        let is_light = membarrier(Membarrier::RegisterThreads);
+        Self {
+            is_light,
+            threads: is_light,
+            processes: false,
+        }
+    }
+
+    /// Those of processes, of which others may go by light ones even if this one cannot.
+    pub(crate) fn among_processes() -> Self {
+        Self {
+            is_light: membarrier(Membarrier::RegisterProcess),
+            threads: false,
+            processes: cfg!(all(target_os = "linux", not(loom))),
+        }
+    }
+
+    /// Those of who waits for several.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            is_light: self.is_light && other.is_light,
+            threads: self.threads || other.threads,
+            processes: self.processes || other.processes,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn light(self, ordering: Ordering) {
+        if self.is_light {
+            compiler_fence(ordering);
+        } else {
+            fence(ordering);
+        }
+    }
+
+    /// Returns whether everybody's light one was reached.
+    pub(crate) fn heavy(self, ordering: Ordering) -> bool {
+        fence(ordering);
+        (!self.threads || membarrier(Membarrier::Threads))
+            && (!self.processes || membarrier(Membarrier::Processes))
+    }
+}
+
 /// The futex of platforms that have none, and of models: a mutex and a condition variable.
 #[cfg(any(loom, not(target_os = "linux")))]
 mod portable {
+    /// There is nobody to ask.
+    pub(crate) fn membarrier(_: super::Membarrier) -> bool {
+        false
+    }
+
     use std::sync::PoisonError;
     use std::sync::atomic::Ordering;
     use std::time::Duration;

@@ -8,14 +8,14 @@
 //!
 //! ```text
 //! sleeper   S1 reads the epoch        waker   W1 stores what ends the wait
-//!           S2 sets the flag                  W2 fence
-//!           S3 fence                          W3 reads the flag: if it is set,
+//!           S2 sets the flag                  W2 light fence
+//!           S3 heavy fence                    W3 reads the flag: if it is set,
 //!           S4 looks at all it waits for      W4   clears it,
 //!           S5 sleeps if the epoch is         W5   raises the epoch,
 //!              that of S1                     W6   wakes all who sleep
 //! ```
 //!
-//! The two fences have an order. If S3 comes first, W3 sees the flag of S2, or one cleared by another
+//! The two [fences](Fences) have an order. If S3 comes first, W3 sees the flag of S2, or one cleared by another
 //! waker, who is then between its W4 and W6 and does what follows in this one's place. The epoch is
 //! raised after S1: either before S5, which then does not sleep, or after it, and W6 wakes. If W2 comes
 //! first, S4 sees W1 and nobody sleeps.
@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::step::{Step, reach};
 use crate::sync::{
-    AtomicU32, Backoff, Futex, Ordering, explored_pause, fence, sleep, spin_loop, yield_now,
+    AtomicU32, Backoff, Fences, Futex, Ordering, explored_pause, sleep, spin_loop, yield_now,
 };
 
 /// Where members park, and are woken.
@@ -41,7 +41,22 @@ pub(crate) struct EventCount {
 
 /// A member that is ready to park: what [`EventCount::sleep`] needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Epoch(u32);
+pub(crate) struct Epoch {
+    epoch: u32,
+    /// Whether whoever ends the wait is sure to wake it.
+    is_sure: bool,
+}
+
+impl Epoch {
+    /// How long to sleep at most, if it is to be `at_most` so long.
+    fn bound(self, at_most: Option<Duration>) -> Option<Duration> {
+        if self.is_sure {
+            at_most
+        } else {
+            Some(at_most.map_or(LONGEST_SLEEP, |time| time.min(LONGEST_SLEEP)))
+        }
+    }
+}
 
 impl EventCount {
     pub(crate) fn new() -> Self {
@@ -52,34 +67,35 @@ impl EventCount {
     }
 
     /// S1 to S3: after this, look at everything that is waited for, and then sleep.
-    pub(crate) fn prepare(&self) -> Epoch {
+    pub(crate) fn prepare(&self, fences: Fences) -> Epoch {
         // ORDER(wake): S1, with W5: who reads the epoch raised sets its flag after W4.
         let epoch = self.epoch.word().load(Ordering::Acquire);
         // RELAXED: S2; the fence orders it.
         self.asleep.store(1, Ordering::Relaxed);
         // ORDER(sleep): S3.
-        fence(Ordering::SeqCst);
-        Epoch(epoch)
+        let is_sure = fences.heavy(Ordering::SeqCst);
+        Epoch { epoch, is_sure }
     }
 
     /// S5: sleeps until it is woken, or for `at_most` so long, or for no reason.
     pub(crate) fn sleep(&self, epoch: Epoch, at_most: Option<Duration>) {
         reach(Step::Park);
-        self.epoch.sleep(epoch.0, at_most);
+        self.epoch.sleep(epoch.epoch, epoch.bound(at_most));
     }
 
     /// As [`EventCount::sleep`], at several.
     pub(crate) fn sleep_at_any(places: &[(&Self, Epoch)], at_most: Option<Duration>) {
-        let futexes = places.iter().map(|(place, epoch)| (&place.epoch, epoch.0));
+        let at_most = (places.iter()).fold(at_most, |time, (_, epoch)| epoch.bound(time));
+        let futexes = (places.iter()).map(|(place, epoch)| (&place.epoch, epoch.epoch));
         Futex::sleep_on_any(&futexes.collect::<Vec<_>>(), at_most);
     }
 
     /// W2 to W6: wakes who sleeps here, for what was stored before.
     #[inline]
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(&self, fences: Fences) {
         // INVARIANT R5: as argued above.
         // ORDER(sleep): W2.
-        fence(Ordering::SeqCst);
+        fences.light(Ordering::SeqCst);
         // RELAXED: W3; the fence orders it.
         if self.asleep.load(Ordering::Relaxed) != 0 {
             self.wake_sleepers();
@@ -126,6 +142,10 @@ pub enum Wait {
     Backoff,
     /// Polls a little, then sleeps until it is woken by what it waits for: costs nothing while nothing
     /// happens, and 50 µs or so when it does. Takes a ring built for [parking](crate::RingBuilder::parking).
+    ///
+    /// On Linux whoever goes to sleep interrupts the other cores for a moment, a microsecond or so, that run threads of
+    /// its process, or of any process that has such a ring in shared memory open (`membarrier(2)`): so those who
+    /// publish need no fence.
     Park,
     /// Polls `spins` times, then yields between polls `yields` times, then sleeps between polls.
     Phased {
@@ -190,6 +210,7 @@ pub(crate) struct Waiter {
     prepared_at: Vec<(*const EventCount, Epoch)>,
     /// Whether those waited for may die unseen: then it sleeps for short times only, and looks.
     in_company: bool,
+    fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
 }
@@ -198,11 +219,12 @@ impl Waiter {
     /// How often `Yield` and `Park` poll before they first yield, or park.
     const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
 
-    pub(crate) fn new(wait: Wait, patience: Patience, in_company: bool) -> Self {
+    pub(crate) fn new(wait: Wait, patience: Patience, in_company: bool, fences: Fences) -> Self {
         Self {
             wait,
             patience,
             in_company,
+            fences,
             was_short: true,
             pauses: 0,
             has_paused: false,
@@ -229,7 +251,7 @@ impl Waiter {
                     self.was_short = false;
                     place.sleep(epoch, self.longest_sleep());
                 }
-                _ => self.prepared = Some((place, place.prepare())),
+                _ => self.prepared = Some((place, place.prepare(self.fences))),
             }
             return true;
         }
@@ -253,7 +275,8 @@ impl Waiter {
                 self.was_short = false;
                 EventCount::sleep_at_any(&places, self.longest_sleep());
             } else {
-                let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare());
+                let fences = self.fences;
+                let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare(fences));
                 self.prepared_at = places.map(prepare).collect();
             }
             return true;
@@ -324,7 +347,7 @@ impl Waiter {
     }
 }
 
-/// How long a member sleeps that has to look for the dead now and then.
+/// How long a member sleeps that has to look for the dead now and then, or may not be woken.
 const LONGEST_SLEEP: Duration = Duration::from_millis(5);
 
 /// When a member looks for the dead among those that it waits for: now and then while it finds nothing, in

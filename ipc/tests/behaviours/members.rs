@@ -12,7 +12,7 @@ use annulus_ring::{
 
 use crate::place::Place;
 use crate::roles::{Player, Role, hear, say};
-use crate::{deadline, until};
+use crate::{deadline, system, until};
 
 pub(crate) const ROLES: &[Role] = &[
     ("member", be_a_member),
@@ -703,33 +703,47 @@ fn what_a_dead_producer_had_claimed_is_listed_by_all_who_asked() {
 
 #[test]
 fn parked_members_in_different_processes_wake_each_other() {
-    for kind in KINDS {
-        let place = Place::new();
-        let pings = place.create::<u64>("pings", Ring::builder(8).producers(kind));
-        let pongs = place.create::<u64>("pongs", Ring::builder(8).producers(kind));
-        let mut pong = pongs
-            .consumer("here")
-            .wait(Wait::Park)
-            .join()
-            .expect("it joins");
-        let mut echo = Player::start("echo", &[place.path()]);
-        assert_eq!(echo.says(), "ready");
-        let mut ping = Feed::join(&pings).expect("it joins");
-        for n in 0..200 {
-            ping.producer().publish_value(n).expect("there is room");
-            let batch = pong.next_batch_deadline(deadline()).expect("an answer");
-            assert_eq!((batch[0], batch.len()), (n, 1));
+    // Who goes to sleep has the kernel put a fence into the others; but it may be forbidden to ask for that, from
+    // the start, so that the others cannot count on its fences, or from later on, so that it cannot count on theirs.
+    for forbidden in ["never", "from the start", "later"] {
+        for kind in KINDS {
+            wake_each_other(kind, forbidden);
         }
-        pings.close();
-        assert_eq!(ping.producer().publish(|_| ()), Err(ClaimError::Closed));
-        assert_eq!(echo.says(), "closed after 200");
     }
+}
+
+fn wake_each_other(kind: Producers, forbidden: &str) {
+    let place = Place::new();
+    let pings = place.create::<u64>("pings", Ring::builder(8).producers(kind));
+    let pongs = place.create::<u64>("pongs", Ring::builder(8).producers(kind));
+    let mut pong = pongs
+        .consumer("here")
+        .wait(Wait::Park)
+        .join()
+        .expect("it joins");
+    let mut echo = Player::start("echo", &[place.path(), forbidden]);
+    assert_eq!(echo.says(), "ready");
+    let mut ping = Feed::join(&pings).expect("it joins");
+    for n in 0..200 {
+        ping.producer().publish_value(n).expect("there is room");
+        let batch = pong.next_batch_deadline(deadline()).expect("an answer");
+        assert_eq!((batch[0], batch.len()), (n, 1));
+    }
+    pings.close();
+    assert_eq!(ping.producer().publish(|_| ()), Err(ClaimError::Closed));
+    assert_eq!(echo.says(), "closed after 200");
 }
 
 fn echo(words: &[&str]) {
     let directory = Directory::at(words[0]);
+    if words[1] == "from the start" {
+        system::forbid_membarrier();
+    }
     let pings = directory.open::<u64>("pings").expect("it is there");
     let pongs = directory.open::<u64>("pongs").expect("it is there");
+    if words[1] == "later" {
+        system::forbid_membarrier();
+    }
     let mut ping = pings
         .consumer("there")
         .wait(Wait::Park)

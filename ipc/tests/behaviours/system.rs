@@ -53,6 +53,34 @@ pub(crate) fn limit_locked_memory(bytes: u64) {
     assert_eq!(set, 0);
 }
 
+/// Has the kernel refuse `membarrier` to this thread, as some sandboxes do.
+pub(crate) fn forbid_membarrier() {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number_of_call = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let is_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let mut filter = [
+        step(number_of_call, 0, 0, 0),
+        step(is_equal, 0, 1, libc::SYS_membarrier as u32),
+        step(answer, 0, 0, refuse),
+        step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: numbers.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: a program that lives until it returns.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, 0, 0) };
+    assert_eq!((promised, set), (0, 0), "{}", io::Error::last_os_error());
+    // SAFETY: numbers.
+    let asked = unsafe { libc::syscall(libc::SYS_membarrier, 0, 0, 0) };
+    assert_eq!(asked, -1);
+}
+
 /// Has the system end this process after that time.
 pub(crate) fn end_in(time: Duration) {
     // SAFETY: a number; nobody handles the signal.
