@@ -42,9 +42,8 @@ pub(crate) struct Claimer<T> {
     take_lines_at: Sequence,
     /// One producer: a publication that ends here or above has more to do: to take lines, or to look who sleeps.
     more_to_do_at: Sequence,
-    /// Whether members may park, and how who wakes them and they stay in order.
-    parking: bool,
-    fences: Fences,
+    /// As its region's.
+    parking: Option<Fences>,
     pub(crate) waits: Waits,
     watch: Watch,
     /// Of its row, if other processes share the ring.
@@ -61,7 +60,7 @@ impl<T> Claimer<T> {
     pub(crate) fn new(memory: Memory<T>, row: usize, lease: Option<Lease>) -> Self {
         let producers = memory.region().producers;
         let in_company = memory.region().shared_memory().is_some();
-        let (parking, fences) = (memory.region().parking, memory.region().fences);
+        let parking = memory.region().parking;
         Self {
             memory,
             wait: Wait::default(),
@@ -79,7 +78,6 @@ impl<T> Claimer<T> {
             take_lines_at: 0,
             more_to_do_at: 0,
             parking,
-            fences,
         }
     }
 
@@ -186,7 +184,7 @@ impl<T> Claimer<T> {
             });
         }
         let in_company = self.memory.region().shared_memory().is_some();
-        let mut waiter = Waiter::new(self.wait, patience, in_company, self.fences);
+        let mut waiter = Waiter::new(self.wait, patience, in_company, self.parking);
         let claimed = self.claim_by(&mut waiter, n);
         self.waits.add(&waiter);
         if claimed.is_ok() {
@@ -405,8 +403,8 @@ impl<T> Claimer<T> {
     /// Wakes who waits for publications; as [`Region::wake`](crate::region::Region::wake), without the way there.
     #[inline(always)] // As `claim`.
     fn wake(&self) {
-        if self.parking {
-            self.memory.header().waiters.wake(self.fences);
+        if let Some(fences) = self.parking {
+            self.memory.header().waiters.wake(fences);
         }
     }
 
@@ -430,7 +428,7 @@ impl<T> Claimer<T> {
         let to = (from + LINES_TAKEN * per_line).min(limit);
         self.memory.take_lines(from, to);
         self.take_lines_at = from + (LINES_TAKEN - LINES_LEFT) * per_line;
-        if !self.parking {
+        if self.parking.is_none() {
             self.more_to_do_at = self.take_lines_at;
         }
     }

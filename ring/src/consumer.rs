@@ -323,11 +323,7 @@ impl<T> Consumer<T> {
         self.probe.what_wakes()
     }
 
-    pub(crate) fn fences(&self) -> Fences {
-        self.probe.memory.region().fences
-    }
-
-    pub(crate) fn may_park(&self) -> bool {
+    pub(crate) fn parking(&self) -> Option<Fences> {
         self.probe.memory.region().parking
     }
 
@@ -357,7 +353,7 @@ impl<T> Consumer<T> {
 
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company(), self.fences());
+        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company(), self.parking());
         let to = self.wait_by(&mut waiter);
         self.waits.add(&waiter);
         if to.is_ok() {

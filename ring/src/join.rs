@@ -385,7 +385,7 @@ impl<T> ConsumerBuilder<T> {
         if self.batch_limit == 0 {
             return Err(JoinError::BatchLimit { name: name() });
         }
-        if self.wait == Wait::Park && !self.memory.region().parking {
+        if self.wait == Wait::Park && self.memory.region().parking.is_none() {
             return Err(JoinError::NoParking { name: name() });
         }
         if mutable && self.on_death == Some(OnDeath::Release) {

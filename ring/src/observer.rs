@@ -208,7 +208,7 @@ impl<T: Observable> Observer<T> {
     }
 
     fn wait_for_event(&mut self, patience: Patience) -> Result<(Sequence, T), NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, false, self.memory.region().fences);
+        let mut waiter = Waiter::new(self.wait, patience, false, self.memory.region().parking);
         loop {
             let idle = match self.copy_next() {
                 Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,

@@ -41,8 +41,7 @@ pub(crate) struct Probe<T> {
     came_at_once: u64,
     producers: Producers,
     /// Whether anybody may have to be woken.
-    parking: bool,
-    fences: Fences,
+    parking: Option<Fences>,
     /// Whether it has found what cannot be.
     is_corrupt: bool,
     /// What it has stepped over since it was last asked, if it is to be asked.
@@ -65,7 +64,7 @@ pub(crate) enum Reach {
 impl<T> Probe<T> {
     pub(crate) fn new(memory: Memory<T>, entry: Entry, list_skipped: bool) -> Self {
         let producers = memory.region().producers;
-        let (parking, fences) = (memory.region().parking, memory.region().fences);
+        let parking = memory.region().parking;
         // More than a lap cannot be, and would not be safe.
         let known = entry
             .known
@@ -89,7 +88,6 @@ impl<T> Probe<T> {
             came_at_once: 0,
             producers,
             parking,
-            fences,
             is_corrupt: false,
             stepped_over: list_skipped.then(Vec::new),
             lease: entry.lease,
@@ -242,8 +240,8 @@ impl<T> Probe<T> {
         reach(Step::End);
         row.hot.position.advance(to);
         reach(Step::Release);
-        if self.parking {
-            row.hot.waiters.wake(self.fences);
+        if let Some(fences) = self.parking {
+            row.hot.waiters.wake(fences);
         }
     }
 

@@ -58,7 +58,7 @@ impl<T> Producer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_wait(mut self, wait: Wait) -> Result<Self, ProducerError> {
-        if wait == Wait::Park && !self.claimer.memory.region().parking {
+        if wait == Wait::Park && self.claimer.memory.region().parking.is_none() {
             return Err(ProducerError::NoParking);
         }
         self.claimer.wait = wait;

@@ -24,10 +24,8 @@ pub(crate) struct Region<T> {
     slots: SlotPtr<T>,
     /// Serialises joins and leaves, in this process.
     pub(crate) joins: Mutex<Watchers>,
-    /// Whether members may park, and have to be woken.
-    pub(crate) parking: bool,
-    /// How those who wake and those who park stay in order.
-    pub(crate) fences: Fences,
+    /// If members may park, and have to be woken: how those who wake and those who park stay in order.
+    pub(crate) parking: Option<Fences>,
     /// One producer: whether it tells observers what it is about to write.
     pub(crate) observable: bool,
     pub(crate) producers: Producers,
@@ -70,8 +68,8 @@ impl<T> Region<T> {
         memory: SharedByAll<dyn SharedMemory>,
     ) -> Self {
         let parking = builder.parking.unwrap_or(true);
-        let fences = parking.then(Fences::among_processes);
-        Self::of(words, slots, builder, fences, Owner::Shared(memory))
+        let parking = parking.then(Fences::among_processes);
+        Self::of(words, slots, builder, parking, Owner::Shared(memory))
     }
 
     fn of(
@@ -86,8 +84,7 @@ impl<T> Region<T> {
             words,
             slots,
             joins: Mutex::new(Watchers::default()),
-            parking: parking.is_some(),
-            fences: parking.unwrap_or_default(),
+            parking,
             observable: builder.observable,
             producers: builder.producers,
             required_consumers: builder.required_consumers,
@@ -167,16 +164,16 @@ impl<T> Region<T> {
     /// Wakes who waits for publications, or for consumers to come or go.
     #[inline]
     pub(crate) fn wake(&self) {
-        if self.parking {
-            self.header().waiters.wake(self.fences);
+        if let Some(fences) = self.parking {
+            self.header().waiters.wake(fences);
         }
     }
 
     /// Wakes whom the consumer in this row held up, and who waits for it to come or go.
     pub(crate) fn wake_at(&self, row: usize) {
-        if self.parking {
-            self.rows()[row].hot.waiters.wake(self.fences);
-            self.header().waiters.wake(self.fences);
+        if let Some(fences) = self.parking {
+            self.rows()[row].hot.waiters.wake(fences);
+            self.header().waiters.wake(fences);
         }
     }
 

@@ -418,7 +418,8 @@ impl RingBuilder {
 
     /// Lets members wait by [parking](crate::Wait::Park). By default they may not, and nobody looks whether somebody
     /// has to be woken. Where they may, each publication and each release takes such a look: a load, and on other
-    /// systems than Linux, or where that refuses `membarrier`, a fence of some 10 ns before it.
+    /// systems than Linux, or where that refuses `membarrier`, a fence of some 10 ns before it. The first such ring
+    /// of a process takes some 20 ms to build, in which the kernel hears of that.
     ///
     /// # Examples
     /// ```

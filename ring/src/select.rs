@@ -35,12 +35,15 @@ mod sealed {
         /// Asked at once, or after a pause that was short or not.
         fn is_ready(&mut self, was_short: bool) -> bool;
         fn what_wakes(&self) -> Place<'_>;
-        fn may_park(&self) -> bool;
+        fn parking(&self) -> Option<Parking>;
         fn is_in_company(&self) -> bool;
     }
 
     /// Where a consumer is woken; not for users to look into.
-    pub struct Place<'c>(pub(super) &'c EventCount, pub(super) Fences);
+    pub struct Place<'c>(pub(super) &'c EventCount);
+
+    /// How it and those who wake it stay in order; nor this.
+    pub struct Parking(pub(super) Fences);
 }
 
 impl<T> sealed::Waiting for Consumer<T> {
@@ -49,11 +52,11 @@ impl<T> sealed::Waiting for Consumer<T> {
     }
 
     fn what_wakes(&self) -> sealed::Place<'_> {
-        sealed::Place(Consumer::what_wakes(self), self.fences())
+        sealed::Place(Consumer::what_wakes(self))
     }
 
-    fn may_park(&self) -> bool {
-        Consumer::may_park(self)
+    fn parking(&self) -> Option<sealed::Parking> {
+        Consumer::parking(self).map(sealed::Parking)
     }
 
     fn is_in_company(&self) -> bool {
@@ -141,14 +144,16 @@ fn wait_for(
 ) -> Result<Option<usize>, NoParking> {
     assert!(!consumers.is_empty(), "there is nobody to wait for");
     if wait == Wait::Park
-        && let Some(consumer) = consumers.iter().position(|consumer| !consumer.may_park())
+        && let Some(consumer) = consumers
+            .iter()
+            .position(|consumer| consumer.parking().is_none())
     {
         return Err(NoParking { consumer });
     }
     let in_company = consumers.iter().any(|consumer| consumer.is_in_company());
-    let fences = (consumers.iter()).map(|consumer| consumer.what_wakes().1);
-    let fences = fences.reduce(Fences::and).unwrap_or_default();
-    let mut waiter = Waiter::new(wait, patience, in_company, fences);
+    let parking = (consumers.iter()).filter_map(|consumer| consumer.parking());
+    let parking = parking.map(|parking| parking.0).reduce(Fences::and);
+    let mut waiter = Waiter::new(wait, patience, in_company, parking);
     loop {
         let ready = first_ready(consumers, waiter.was_short);
         if ready.is_some() {

@@ -210,6 +210,7 @@ pub(crate) struct Waiter {
     prepared_at: Vec<(*const EventCount, Epoch)>,
     /// Whether those waited for may die unseen: then it sleeps for short times only, and looks.
     in_company: bool,
+    /// For who parks.
     fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
@@ -219,12 +220,17 @@ impl Waiter {
     /// How often `Yield` and `Park` poll before they first yield, or park.
     const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
 
-    pub(crate) fn new(wait: Wait, patience: Patience, in_company: bool, fences: Fences) -> Self {
+    pub(crate) fn new(
+        wait: Wait,
+        patience: Patience,
+        in_company: bool,
+        parking: Option<Fences>,
+    ) -> Self {
         Self {
             wait,
             patience,
             in_company,
-            fences,
+            fences: parking.unwrap_or_default(),
             was_short: true,
             pauses: 0,
             has_paused: false,
