@@ -151,7 +151,7 @@
 //! | present | that a consumer has joined, after it has seen where it starts | a producer that requires consumers |
 //! | join | a fence between the joiner's count and its second look | a fence between the gate and the count |
 //! | wake | an epoch, after the flag was cleared | who gets ready to park |
-//! | sleep | a fence between what ends a wait and the flag | a fence between the flag and the last look |
+//! | sleep | a fence, a light one, between what ends a wait and the flag | a fence, a heavy one, between the flag and the last look |
 //!
 //! The design is that of the LMAX Disruptor (Thompson, Farley, Barker, Gee and Stewart, 2011), with the
 //! publication moved from a cursor into the slots, and one stamp for a whole batch.
