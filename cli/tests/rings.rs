@@ -487,7 +487,7 @@ fn only_rings_without_living_members_are_removed_and_only_if_asked() {
     drop(own.create("dead", 8));
     fs::write(own.file("text"), "not a ring").unwrap();
     let mut processes = [
-        Process::start(&own, "dead", "holds audit"),
+        Process::start(&own, "dead", "reads audit"),
         Process::start(&own, "dead", "publishes 3"),
     ];
     processes.iter_mut().for_each(Process::kill);
@@ -497,13 +497,16 @@ fn only_rings_without_living_members_are_removed_and_only_if_asked() {
         json!([
             {
                 "name": "dead", "size_bytes": size("dead"), "action": action,
-                "why": "its 2 members are dead, \"audit\" held for a successor, 3 not read",
+                "why": "its 2 members are dead, 3 not read", "holds": [],
             },
             {
                 "name": "text", "size_bytes": null, "action": "left_alone",
-                "why": "there is a file of that name, but it is no ring",
+                "why": "there is a file of that name, but it is no ring", "holds": [],
             },
-            {"name": "unused", "size_bytes": size("unused"), "action": action, "why": "it has no members"},
+            {
+                "name": "unused", "size_bytes": size("unused"), "action": action,
+                "why": "it has no members", "holds": [],
+            },
         ])
     };
     let all = ["dead", "text", "unused", "used"];
@@ -523,6 +526,65 @@ fn only_rings_without_living_members_are_removed_and_only_if_asked() {
     let text = own.text(&["gc", "--yes"]);
     assert!(text.contains("nothing to remove"), "{text}");
     assert!(text.contains("left alone  text"), "{text}");
+}
+
+#[test]
+fn c54_events_held_for_a_successor_are_removed_only_by_force() {
+    let own = Own::new("force");
+    for (name, publishes, holds) in [
+        ("read", "publishes 0", "holds audit"),
+        ("unread", "publishes 3", "holds audit"),
+    ] {
+        drop(own.create(name, 8));
+        let mut processes =
+            [holds, "reads book", publishes].map(|script| Process::start(&own, name, script));
+        processes.iter_mut().for_each(Process::kill);
+    }
+    let action = |listing: &Value, name| entry(listing, name)["action"].clone();
+
+    let dry = own.json(&["gc"]);
+    assert_eq!(
+        action(&dry, "read"),
+        "would_remove",
+        "nothing is lost: {dry}"
+    );
+    assert_eq!(action(&dry, "unread"), "needs_force", "{dry}");
+    assert_eq!(
+        entry(&dry, "unread")["holds"],
+        json!([{"member": "audit", "events": 3}])
+    );
+    assert_eq!(
+        action(&own.json(&["gc", "--force"]), "unread"),
+        "would_remove"
+    );
+    let text = own.text(&["gc"]);
+    let kept = line(&text, "needs --force  unread");
+    assert!(
+        kept.ends_with("its 3 members are dead, it holds 3 events for \"audit\""),
+        "{text}"
+    );
+    assert!(
+        line(&text, "3 events would be lost").contains("--yes --force"),
+        "{text}"
+    );
+
+    let cleared = own.json(&["gc", "--yes"]);
+    assert_eq!(action(&cleared, "read"), "removed");
+    assert_eq!(action(&cleared, "unread"), "needs_force");
+    let ring = own.directory().open::<Quote>("unread").unwrap();
+    let mut audit = ring.consumer("audit").join().unwrap();
+    assert_eq!(audit.next_batch().unwrap().len(), 3, "they are still there");
+    drop(audit);
+
+    let mut processes =
+        ["holds audit", "publishes 1"].map(|script| Process::start(&own, "unread", script));
+    processes.iter_mut().for_each(Process::kill);
+    let text = own.text(&["gc", "--yes", "--force"]);
+    assert!(
+        line(&text, "removed").ends_with("it holds 1 event for \"audit\""),
+        "{text}"
+    );
+    assert!(!own.file("unread").exists());
 }
 
 #[test]

@@ -178,6 +178,30 @@ impl Directory {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unlink_unused(&self, name: &str) -> Result<(), SegmentError> {
+        self.unlink_unused_if(name, |_| true).map(|_| ())
+    }
+
+    /// Removes the ring of this name if it has no living members, and says whether it has: not if what is found in it
+    /// then, while nobody can join, speaks against it.
+    ///
+    /// # Errors
+    /// [`Cause::InUse`], and others, see [`Cause`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-unused-if-{}", std::process::id());
+    /// Segment::<u64>::create(name, 8)?.producer()?.publish_value(7)?;
+    /// let is_empty = |published| move |ring: &annulus_ring::Snapshot| ring.published == published;
+    /// assert!(!Directory::default().unlink_unused_if(name, is_empty(0))?);
+    /// assert!(Directory::default().unlink_unused_if(name, is_empty(1))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unlink_unused_if(
+        &self,
+        name: &str,
+        may_go: impl FnOnce(&Snapshot) -> bool,
+    ) -> Result<bool, SegmentError> {
         let unlinked = self.file_of(name, Access::Remove).and_then(|(file, path)| {
             let (memory, about) = look_into(file, Access::Remove, None)?;
             let is_it_still = || memory.is_file_of(&path);
@@ -186,7 +210,12 @@ impl Directory {
                 if memory.is_used(about.header.ring.members) || !is_it_still()? {
                     return Err(Cause::InUse);
                 }
-                Ok(fs::remove_file(&path)?)
+                let found = self.inspect(name).map_err(|error| error.cause)?;
+                let goes = may_go(&found.snapshot());
+                if goes {
+                    fs::remove_file(&path)?;
+                }
+                Ok(goes)
             });
             unlinked.unwrap_or(Err(Cause::InUse))
         });

@@ -70,9 +70,9 @@ pub(super) fn rate(rate: f64) -> String {
 }
 
 /// "1 member", "2 members".
-pub(super) fn number_of(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
+pub(super) fn number_of(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", count(number))
 }
 
 #[cfg(test)]

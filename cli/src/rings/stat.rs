@@ -263,8 +263,8 @@ impl Built {
     fn text(&self) -> String {
         let or_not = |is_so: bool, what: &str| format!("{}{what}", if is_so { "" } else { "not " });
         let slots = shown::count(self.capacity as u64);
-        let members = shown::number_of(self.members, "member");
-        let required = shown::number_of(self.required_consumers, "consumer");
+        let members = shown::number_of(self.members as u64, "member");
+        let required = shown::number_of(self.required_consumers as u64, "consumer");
         format!(
             "{slots} slots, {} producer{}, stamps {} events, at most {members}, {required} required, {}, {}",
             self.producers,
