@@ -214,7 +214,7 @@ fn what_a_ring_is_is_shown() {
 }
 
 #[test]
-fn members_are_shown_with_where_they_are() {
+fn c56_members_are_shown_with_where_they_are_and_what_they_come_after() {
     let own = Own::new("members");
     let quotes = own.create("quotes", 8);
     let mut feed = quotes.producer().unwrap();
@@ -230,18 +230,20 @@ fn members_are_shown_with_where_they_are() {
     );
     assert_eq!(stat["occupancy"], 5);
     assert_eq!(stat["hole"], Value::Null);
-    let member = |row, name: Option<&str>, kind, position, lag| {
+    let own_id = std::process::id();
+    let member = |row, name: Option<&str>, kind, after: &[&str], position, lag| {
         json!({
-            "row": row, "name": name, "kind": kind, "process": std::process::id(), "state": "running",
-            "held": false, "position": position, "lag": lag, "skipped": 0, "released_per_s": null,
+            "row": row, "name": name, "kind": kind, "after": after,
+            "process": own_id, "process_here": own_id, "state": "running", "held": false, "position": position, "lag": lag, "skipped": 0, "released_per_s": null,
         })
     };
     let expected = json!([
-        member(0, None, "producer", 5, 0),
-        member(1, Some("journal"), "consumer", 5, 0),
-        member(2, Some("risk"), "stage", 0, 5),
+        member(0, None, "producer", &[], 5, 0),
+        member(1, Some("journal"), "consumer", &[], 5, 0),
+        member(2, Some("risk"), "stage", &["journal"], 0, 5),
     ]);
     assert_eq!(stat["members"], expected);
+    assert_eq!(stat["table_locked_by"], Value::Null);
 
     let text = own.text(&["stat", "quotes"]);
     assert!(line(&text, "occupied").ends_with("5 of 8"), "{text}");
@@ -249,7 +251,7 @@ fn members_are_shown_with_where_they_are() {
     let cells: Vec<&str> = risk.split_whitespace().collect();
     let process = std::process::id().to_string();
     let expected = [
-        "2", "risk", "stage", &process, "running", "0", "5", "0", "-",
+        "2", "risk", "stage", &process, "running", "0", "5", "0", "-", "journal",
     ];
     assert_eq!(cells, expected);
 }
@@ -266,7 +268,8 @@ fn d5_a_stopped_producer_is_named_as_who_holds_up_the_ring() {
     feed.publish_value(QUOTE).unwrap();
 
     let hole = |state: &str| {
-        let claimer = json!({"row": 3, "process": claiming.id(), "state": state});
+        let id = claiming.id();
+        let claimer = json!({"row": 3, "process": id, "process_here": id, "state": state});
         json!({"from": 0, "claimed": 3, "claimed_by": [claimer]})
     };
     let stat = own.json(&["stat", "quotes"]);
@@ -301,7 +304,8 @@ fn d1_a_producer_killed_in_its_claim_is_shown_dead_until_somebody_recovers() {
     claiming.kill();
 
     let stat = own.json(&["stat", "quotes"]);
-    let claimer = json!({"row": 2, "process": claiming.id(), "state": "dead"});
+    let claimer =
+        json!({"row": 2, "process": claiming.id(), "process_here": null, "state": "dead"});
     let hole = json!({"from": 0, "claimed": 3, "claimed_by": [claimer]});
     assert_eq!(stat["hole"], hole);
     let member = &stat["members"][2];
@@ -366,24 +370,96 @@ fn d2_a_dead_consumer_is_shown_as_held_if_it_is() {
 }
 
 #[test]
-fn a_process_that_is_not_visible_is_unknown() {
-    let own = Own::new("unknown");
-    let quotes = own.create("quotes", 8);
+fn c58_the_process_of_a_member_is_never_another_that_has_its_number() {
+    let own = Own::new("numbers");
+    let builder = Segment::builder(8).directory(own.directory()).mode(0o644);
+    let quotes = builder.create::<Quote>("quotes").unwrap();
     let _book = quotes.consumer("book").join().unwrap();
-    // The number is its own in its PID namespace; here it has one that nobody has.
-    let file = own.open("quotes");
-    let bytes = fs::read(own.file("quotes")).unwrap();
-    let own_id = u64::from(std::process::id()).to_le_bytes();
-    let mut words = bytes.chunks(8).enumerate();
-    let (word, _) = words.find(|(_, word)| *word == own_id).unwrap();
-    let nobody = u64::from(u32::MAX).to_le_bytes();
-    file.write_all_at(&nobody, 8 * word as u64).unwrap();
+    let own_id = std::process::id();
+    let (file, at) = (own.open("quotes"), own.own_number_in("quotes"));
+    let says = |number: u32| {
+        file.write_all_at(&u64::from(number).to_le_bytes(), at)
+            .unwrap()
+    };
+    let found = |stat: &Value| {
+        ["process", "process_here", "state"].map(|field| stat["members"][0][field].clone())
+    };
+    // As if it were in a PID namespace of its own, where it is the first process; or had a number that is nobody's here.
+    for number in [1, u32::MAX] {
+        says(number);
+        let stat = own.json(&["stat", "quotes"]);
+        assert_eq!(
+            found(&stat),
+            [json!(number), json!(own_id), json!("running")]
+        );
+        let text = own.text(&["stat", "quotes"]);
+        assert!(
+            text.contains(&format!("{number} (here {own_id})")),
+            "{text}"
+        );
+    }
 
-    let stat = own.json(&["stat", "quotes"]);
-    let member = &stat["members"][0];
-    let found = (&member["process"], &member["state"]);
-    assert_eq!(found, (&json!(u32::MAX), &json!("unknown")));
+    // In its namespace the command itself is the first process.
+    says(1);
+    let inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    if let Some(stat) = own.stat_by(&inside, "quotes") {
+        assert_eq!(found(&stat), [json!(1), Value::Null, json!("unknown")]);
+    }
+    says(own_id);
+    // Who may not look into it can still tell that it knows itself by this number.
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    if let Some(stat) = own.stat_by(&nobody, "quotes") {
+        assert_eq!(found(&stat), [json!(own_id), Value::Null, json!("running")]);
+    }
     assert_eq!(own.json(&["gc"])["rings"], json!([]), "it lives");
+}
+
+#[test]
+fn c55_rings_in_use_without_a_name_are_listed_with_their_processes() {
+    let own = Own::new("unlinked");
+    let old = own.create("quotes", 8);
+    let mut feed = old.producer().unwrap();
+    publish(&mut feed, 3);
+    let _book = old.consumer("book").join().unwrap();
+    let reader = Process::start(&own, "quotes", "reads risk");
+    let _nameless = Segment::<Quote>::anonymous(16).unwrap();
+    own.directory().unlink("quotes").unwrap();
+    let listing = own.json(&["ls"]);
+    assert_eq!(listing["rings"], json!([]));
+    let _new = own.create("quotes", 32);
+
+    let own_id = std::process::id();
+    let listing = own.json(&["ls"]);
+    assert_eq!(entry(&listing, "quotes")["capacity"], 32);
+    let unlinked = listing["unlinked"].as_array().unwrap();
+    let of = |name: Value| {
+        unlinked
+            .iter()
+            .find(|ring| ring["name"] == name && ring["processes"][0] == own_id)
+    };
+    let quotes = of(json!("quotes")).unwrap();
+    assert_eq!(quotes["capacity"], 8);
+    assert_eq!(quotes["members_alive"], 3);
+    assert_eq!(quotes["processes"], json!([own_id, reader.id()]));
+    assert_eq!(of(Value::Null).unwrap()["capacity"], 16);
+    let text = own.text(&["ls"]);
+    let used = format!("used by processes {own_id}, {}", reader.id());
+    assert!(line(&text, "quotes (unlinked)").ends_with(&used), "{text}");
+    let other = Own::new("unlinked-other").json(&["ls"]);
+    let is_elsewhere = |ring: &Value| ring["name"].is_null();
+    assert!(
+        other["unlinked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(is_elsewhere),
+        "{other}"
+    );
 }
 
 #[test]
@@ -445,6 +521,22 @@ fn watching_shows_rates_and_ends_when_all_is_read() {
     watch.until(|line| line["closed"] == true);
     watch.next().unwrap();
     drop(book.next_batch().unwrap());
+    while watch.next().is_some() {}
+    watch.succeeds();
+}
+
+#[test]
+fn c57_watching_ends_when_the_ring_is_removed_and_its_last_member_gone() {
+    let own = Own::new("left");
+    drop(own.create("quotes", 8));
+    let mut processes =
+        ["holds audit", "publishes 3"].map(|script| Process::start(&own, "quotes", script));
+    let mut watch = Watch::start(&own, &["--every", "0.01"]);
+    watch.next().unwrap();
+    own.directory().unlink("quotes").unwrap();
+    watch.until(|line| line["removed"] == true);
+    watch.next().expect("somebody is there");
+    processes.iter_mut().for_each(Process::kill);
     while watch.next().is_some() {}
     watch.succeeds();
 }
@@ -703,7 +795,10 @@ fn a_directory_that_is_not_there_has_no_rings() {
         assert!(text(&output.stdout).contains(&nowhere));
         let output = own.annulus(&[command, "--json", "--dir", &nowhere]);
         let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(listing, json!({"directory": nowhere, "rings": []}));
+        assert_eq!(
+            (&listing["directory"], &listing["rings"]),
+            (&json!(nowhere), &json!([]))
+        );
     }
 }
 
@@ -948,6 +1043,32 @@ impl Own {
         let text = self.text(&[arguments, &["--json"]].concat());
         assert_eq!(text.lines().count(), 1, "{text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Where a ring's file has this process's number, which has joined it once.
+    fn own_number_in(&self, ring: &str) -> u64 {
+        let bytes = fs::read(self.file(ring)).unwrap();
+        let number = u64::from(std::process::id()).to_le_bytes();
+        // Behind what says what it is.
+        let mut words = bytes.chunks(8).enumerate().skip(PAGE / 8);
+        let (word, _) = words.find(|(_, word)| *word == number).unwrap();
+        8 * word as u64
+    }
+
+    /// What `stat` says when it is run by another command, which changes users or namespaces; none if that cannot be.
+    fn stat_by(&self, by: &[&str], ring: &str) -> Option<Value> {
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(by[0]);
+            command.args(&by[1..]).arg(env!("CARGO_BIN_EXE_annulus"));
+            command.args(arguments).env("ANNULUS_DIR", &self.0).output()
+        };
+        if !run(&["--version"]).is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: {by:?} does not work here");
+            return None;
+        }
+        let output = run(&["stat", ring, "--json"]).unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        Some(serde_json::from_slice(&output.stdout).unwrap())
     }
 
     fn stat_until(&self, ring: &str, is_so: impl Fn(&Value) -> bool) -> Value {

@@ -228,7 +228,7 @@ impl SegmentBuilder {
         })?;
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
         fchmod(file.borrow()?, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
-        let memory = self.fill::<T>(file, &bytes, extent, true)?;
+        let mut memory = self.fill::<T>(file, &bytes, extent, true)?;
         let file = memory.file.borrow()?;
         fchmod(file, Mode::from_raw_mode(self.mode & 0o777)).map_err(io::Error::from)?;
         if let Some(group) = self.group {
@@ -240,6 +240,7 @@ impl SegmentBuilder {
             Err(Errno::EXIST) => return Err(Cause::Exists),
             Err(error) => return Err(io::Error::from(error).into()),
         }
+        memory.know_as(&path);
         self.attached(memory, Some((name.to_owned(), path)))
     }
 
@@ -249,7 +250,7 @@ impl SegmentBuilder {
         if self.huge_pages {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
         }
-        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
+        let file = Descriptor::open(|| Ok(memfd_create(ANONYMOUS, flags)?))?;
         let memory = self.fill::<T>(file, &bytes, extent, false)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(memory.file.borrow()?, seals).map_err(io::Error::from)?;
@@ -363,6 +364,9 @@ impl SegmentBuilder {
 
 /// How often somebody else may create and remove a name between two looks of ours.
 const MOST_RACES: u32 = 100;
+
+/// What the system calls the memory of a ring without a name.
+pub(crate) const ANONYMOUS: &str = "annulus";
 
 const HUGE_PAGE: usize = 2 << 20;
 

@@ -109,14 +109,7 @@ impl Directory {
     pub fn inspect(&self, name: &str) -> Result<Inspection, SegmentError> {
         let opened = self
             .file_of(name, Access::Inspect)
-            .and_then(|(file, path)| {
-                let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
-                Ok(Inspection {
-                    ring,
-                    memory,
-                    about,
-                })
-            });
+            .and_then(|(file, path)| Inspection::of(file, Some((name.to_owned(), path))));
         opened.map_err(|cause| cause.of(self.shown(name)))
     }
 
@@ -266,7 +259,7 @@ impl Directory {
 }
 
 /// Whether a ring can be called so.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     (1..=200).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fine)
 }
@@ -296,11 +289,20 @@ impl Memory {
 /// ```
 pub struct Inspection {
     ring: Ring<()>,
-    memory: Arc<Memory>,
-    about: About,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) about: About,
 }
 
 impl Inspection {
+    pub(crate) fn of(file: Descriptor, named: Option<(String, PathBuf)>) -> Result<Self, Cause> {
+        let (ring, memory, about) = attach_untyped(file, named)?;
+        Ok(Self {
+            ring,
+            memory,
+            about,
+        })
+    }
+
     /// The type of its events.
     ///
     /// # Examples

@@ -76,6 +76,7 @@ mod handover;
 mod plain;
 mod refusal;
 mod segment;
+mod users;
 mod view;
 
 // How it works.
@@ -95,4 +96,5 @@ pub use refusal::{Cause, SegmentError};
 pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
+pub use users::{Nameless, User, Users};
 pub use view::View;

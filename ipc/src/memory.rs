@@ -1,7 +1,10 @@
 //! A ring's file in memory, and the locks in it: of the member table, and the leases of its members.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
@@ -78,12 +81,45 @@ impl Memory {
     pub(crate) fn is_used(&self, members: usize) -> bool {
         (0..=members as u64).any(|byte| self.locks.is_locked(byte).unwrap_or(true))
     }
+
+    /// Opens it by the name that it has got: the system calls a descriptor by the name by which it was opened, and the
+    /// users of a ring that was removed are found by that.
+    pub(crate) fn know_as(&mut self, path: &Path) {
+        let reopened = || -> io::Result<(Descriptor, Descriptor)> {
+            let mut options = File::options();
+            options
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW);
+            let file = Descriptor::open(|| options.open(path))?;
+            let (own, there) = (self.stat()?, fstat(file.borrow()?)?);
+            if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino) {
+                return Err(io::ErrorKind::NotFound.into()); // It is the name of another ring by now.
+            }
+            let locks = file.reopen(true)?;
+            Ok((file, locks))
+        };
+        // It is as good without.
+        if let Ok((file, locks)) = reopened() {
+            (self.file, self.locks) = (file, locks);
+        }
+    }
+
+    pub(crate) fn is_table_locked(&self) -> bool {
+        self.locks.is_locked(TABLE).unwrap_or(false)
+    }
 }
 
-const TABLE: u64 = 0;
+/// The byte that is locked to change the member table.
+pub(crate) const TABLE: u64 = 0;
 
 fn lease_of(row: usize) -> u64 {
     1 + row as u64
+}
+
+/// The row whose lease this byte is.
+pub(crate) fn row_of_lease(byte: u64) -> Option<usize> {
+    usize::try_from(byte.checked_sub(1)?).ok()
 }
 
 // SAFETY: 1: the map is as long as the file was, whose length was checked; its start is that of a page, and so is that

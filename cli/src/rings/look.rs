@@ -3,7 +3,7 @@
 use annulus::ring::{Member, MemberKind, Poisoned, Snapshot};
 use serde::Serialize;
 
-use super::process::State;
+use super::process::{Home, Homes, State};
 use super::shown;
 use super::table::Table;
 
@@ -20,6 +20,8 @@ pub(super) struct Look {
     /// Whether the ring's name has been removed.
     removed: bool,
     members: Vec<Shown>,
+    /// The process that has the member table locked, if one has and may be looked into: it joins, leaves or recovers.
+    table_locked_by: Option<Locker>,
     /// What is claimed and not published, and holds up everybody behind it.
     hole: Option<Hole>,
 }
@@ -30,6 +32,12 @@ pub(super) struct Poison {
     row: Option<usize>,
 }
 
+#[derive(Serialize)]
+struct Locker {
+    process_here: u32,
+    state: State,
+}
+
 /// A member.
 #[derive(Serialize)]
 struct Shown {
@@ -37,7 +45,12 @@ struct Shown {
     /// None of a producer.
     name: Option<String>,
     kind: &'static str,
+    /// All that it comes after, directly or through others.
+    after: Vec<String>,
+    /// As it knows itself.
     process: Option<u32>,
+    /// Its number here, if it is known which process it is.
+    process_here: Option<u32>,
     state: State,
     /// Dead, and in its place until a successor comes.
     held: bool,
@@ -60,6 +73,7 @@ struct Hole {
 struct Claimer {
     row: usize,
     process: Option<u32>,
+    process_here: Option<u32>,
     state: State,
 }
 
@@ -70,9 +84,15 @@ pub(super) struct Before<'s> {
 }
 
 impl Look {
-    pub(super) fn of(snapshot: &Snapshot, removed: bool, before: Option<Before<'_>>) -> Self {
+    pub(super) fn of(
+        snapshot: &Snapshot,
+        homes: &Homes,
+        removed: bool,
+        before: Option<Before<'_>>,
+    ) -> Self {
         let members = snapshot.members.iter();
-        let members = members.map(|member| Shown::of(member, before.as_ref()));
+        let members =
+            members.map(|member| Shown::of(member, homes.of_member(member), before.as_ref()));
         let published_per_s = before
             .as_ref()
             .and_then(|before| before.rate(before.snapshot.published, snapshot.published));
@@ -85,7 +105,11 @@ impl Look {
             poisoned: snapshot.poisoned.map(Poison::of),
             removed,
             members: members.collect(),
-            hole: Hole::in_ring(snapshot),
+            table_locked_by: (homes.has_table()).map(|(process_here, state)| Locker {
+                process_here,
+                state,
+            }),
+            hole: Hole::in_ring(snapshot, homes),
         }
     }
 
@@ -111,6 +135,9 @@ impl Look {
         if let Some(hole) = &self.hole {
             fact("hole", hole.text());
         }
+        if let Some(locker) = &self.table_locked_by {
+            fact("table", locker.text());
+        }
         let mut text = facts.text();
         if !self.members.is_empty() {
             text.push('\n');
@@ -133,6 +160,7 @@ impl Look {
                 "LAG",
                 "SKIPPED",
                 "RELEASED/S",
+                "AFTER",
             ]
             .map(String::from),
         );
@@ -142,12 +170,17 @@ impl Look {
                 member.row.to_string(),
                 or_none(member.name.as_deref().map(shown::text)),
                 member.kind.replace('_', " "),
-                or_none(member.process.map(|process| process.to_string())),
+                or_none(
+                    member
+                        .process
+                        .map(|process| number(process, member.process_here)),
+                ),
                 member.state(),
                 shown::count(member.position),
                 shown::count(member.lag),
                 shown::count(member.skipped),
                 rates(member.released_per_s),
+                member.after(),
             ]);
         }
         table.text()
@@ -172,7 +205,7 @@ impl Before<'_> {
 }
 
 impl Shown {
-    fn of(member: &Member, before: Option<&Before<'_>>) -> Self {
+    fn of(member: &Member, home: Home, before: Option<&Before<'_>>) -> Self {
         let is_consumer = member.kind != MemberKind::Producer;
         let released_per_s = before
             .filter(|_| is_consumer)
@@ -187,8 +220,10 @@ impl Shown {
                 MemberKind::MutableStage => "mutable_stage",
                 _ => "unknown",
             },
+            after: member.after.clone(),
             process: member.process,
-            state: State::of(member),
+            process_here: home.here,
+            state: home.state,
             held: member.is_held,
             position: member.position,
             lag: member.lag,
@@ -201,13 +236,24 @@ impl Shown {
         match (self.state, self.held) {
             (State::Dead, true) => "dead, held for a successor".into(),
             (State::Dead, false) => "dead, to be recovered".into(),
+            (state @ (State::Running | State::Stopped), _) if self.process_here.is_none() => {
+                // It has this number, and may not be looked into.
+                format!("{}, if that is its number here", state.word())
+            }
             (state, _) => state.word().into(),
         }
+    }
+
+    fn after(&self) -> String {
+        if self.after.is_empty() {
+            return "-".into();
+        }
+        shown::text(&self.after.join(", "))
     }
 }
 
 impl Hole {
-    fn in_ring(snapshot: &Snapshot) -> Option<Self> {
+    fn in_ring(snapshot: &Snapshot, homes: &Homes) -> Option<Self> {
         let from = snapshot.published;
         let claimed = snapshot.claimed.checked_sub(from)?;
         let members = snapshot.members.iter();
@@ -215,14 +261,16 @@ impl Hole {
         (claimed > 0).then(|| Self {
             from,
             claimed,
-            claimed_by: claimed_by.map(Claimer::of).collect(),
+            claimed_by: claimed_by
+                .map(|member| Claimer::of(member, homes.of_member(member)))
+                .collect(),
         })
     }
 
     fn text(&self) -> String {
         let who: Vec<String> = self.claimed_by.iter().map(Claimer::text).collect();
         let who = if who.is_empty() {
-            "a producer that is gone: who waits for it steps over it".to_owned()
+            "a producer that is gone: the next that waits for it steps over it".to_owned()
         } else {
             who.join(", or ")
         };
@@ -232,25 +280,53 @@ impl Hole {
 }
 
 impl Claimer {
-    fn of(member: &Member) -> Self {
+    fn of(member: &Member, home: Home) -> Self {
         Self {
             row: member.row,
             process: member.process,
-            state: State::of(member),
+            process_here: home.here,
+            state: home.state,
         }
     }
 
     fn text(&self) -> String {
-        let process = self
-            .process
-            .map_or(String::new(), |process| format!(" of process {process}"));
-        let state = match self.state {
-            State::Running => "which is running",
-            State::Stopped => "which is stopped: let it go on, or end it",
-            State::Dead => "which is dead: who waits for it steps over it",
-            State::Unknown => "which lives, but is not visible here",
-        };
-        format!("the producer in row {}{process}, {state}", self.row)
+        let process = self.process.map_or(String::new(), |process| {
+            format!(" of process {}", number(process, self.process_here))
+        });
+        format!(
+            "the producer in row {}{process}, {}",
+            self.row,
+            is_how(self.state)
+        )
+    }
+}
+
+impl Locker {
+    fn text(&self) -> String {
+        let Self {
+            process_here,
+            state,
+        } = self;
+        let is_how = is_how(*state);
+        format!("locked by process {process_here}, {is_how}; others that join or leave wait for it")
+    }
+}
+
+/// What is to be done about a process that others wait for.
+fn is_how(state: State) -> &'static str {
+    match state {
+        State::Running => "which is running",
+        State::Stopped => "which is stopped: let it go on, or end it",
+        State::Dead => "which is dead: the next that waits for it steps over it",
+        State::Unknown => "which lives, but is not visible here",
+    }
+}
+
+/// A process by the number that it knows itself by, and by that which it has here, if it is known and another.
+fn number(process: u32, here: Option<u32>) -> String {
+    match here {
+        Some(here) if here != process => format!("{process} (here {here})"),
+        _ => process.to_string(),
     }
 }
 

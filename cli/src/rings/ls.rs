@@ -1,6 +1,8 @@
 //! `annulus ls`: what rings there are.
 
-use annulus::ipc::{Cause, Directory, Inspection};
+use std::io;
+
+use annulus::ipc::{Cause, Directory, Inspection, Nameless, SegmentError};
 use clap::Args;
 use serde::Serialize;
 
@@ -13,6 +15,11 @@ use super::{Failure, Place, names, print, print_json, shown};
 /// For each: the type of its events, its capacity, how many members live and are dead, how much the
 /// slowest consumer has not released, whether it is closed or poisoned, and its size. What is in the
 /// directory and no ring that this version can read is listed with what is wrong with it.
+///
+/// Rings without a name that a process has open are listed behind them, with these processes: those
+/// whose name was removed from the directory, which goes unnoticed by who has them open while others
+/// make a new one of that name; and those that were created without. They are found in the processes
+/// that this user may look into.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -47,11 +54,25 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 struct Listing {
     directory: String,
     rings: Vec<Entry>,
+    /// Rings in use without a name; null if /proc cannot be read.
+    unlinked: Option<Vec<Unlinked>>,
+    #[serde(skip)]
+    no_proc: Option<io::Error>,
 }
 
 #[derive(Serialize)]
 struct Entry {
     name: String,
+    #[serde(flatten)]
+    found: Found,
+}
+
+#[derive(Serialize)]
+struct Unlinked {
+    /// The name that was removed; null if there never was one.
+    name: Option<String>,
+    /// Those that have it open.
+    processes: Vec<u32>,
     #[serde(flatten)]
     found: Found,
 }
@@ -83,24 +104,44 @@ impl Listing {
         let mut rings = Vec::new();
         for name in names(directory)? {
             let found = match directory.inspect(&name) {
-                Ok(inspection) => Found::Ring(Facts::of(&inspection)),
                 // It was there a moment ago.
                 Err(error) if matches!(error.cause, Cause::NotFound) => continue,
-                Err(error) => Found::Unusable {
-                    error: error.cause.to_string(),
-                },
+                inspection => Found::of(inspection),
             };
             rings.push(Entry { name, found });
         }
+        let (unlinked, no_proc) = match directory.nameless() {
+            Ok(nameless) => (Some(nameless.into_iter().map(Unlinked::of).collect()), None),
+            Err(error) => (None, Some(error)),
+        };
         Ok(Self {
             directory: directory.as_path().display().to_string(),
             rings,
+            unlinked,
+            no_proc,
         })
     }
 
     fn text(&self) -> String {
+        let mut text = self.table();
         if self.rings.is_empty() {
-            return format!("no rings in {}\n", shown::text(&self.directory));
+            text.insert_str(
+                0,
+                &format!("no rings in {}\n", shown::text(&self.directory)),
+            );
+        }
+        if let Some(error) = &self.no_proc {
+            text.push_str(&format!(
+                "rings without a name are not listed: /proc cannot be read: {error}\n"
+            ));
+        }
+        text
+    }
+
+    fn table(&self) -> String {
+        let unlinked = self.unlinked.as_deref().unwrap_or_default();
+        if self.rings.is_empty() && unlinked.is_empty() {
+            return String::new();
         }
         let mut table = Table::default();
         table.line(
@@ -110,22 +151,60 @@ impl Listing {
             .map(String::from),
         );
         for Entry { name, found } in &self.rings {
-            let name = shown::text(name);
-            match found {
-                Found::Ring(facts) => table.line([
-                    name,
-                    shown::short(&facts.ty),
-                    shown::count(facts.capacity as u64),
-                    facts.members_alive.to_string(),
-                    facts.members_dead.to_string(),
-                    facts.occupied(),
-                    state(facts.closed, facts.poisoned.as_ref()),
-                    facts.size_bytes.map_or("-".into(), shown::bytes),
-                ]),
-                Found::Unusable { error } => table.line([name, shown::text(error)]),
-            }
+            found.line(&mut table, shown::text(name), "");
+        }
+        for Unlinked {
+            name,
+            processes,
+            found,
+        } in unlinked
+        {
+            let name = name.as_deref().map_or("-".into(), shown::text);
+            let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+            let used = match &processes[..] {
+                [process] => format!(", used by process {process}"),
+                several => format!(", used by processes {}", several.join(", ")),
+            };
+            found.line(&mut table, format!("{name} (unlinked)"), &used);
         }
         table.text()
+    }
+}
+
+impl Unlinked {
+    fn of(ring: Nameless) -> Self {
+        Self {
+            name: ring.name,
+            processes: ring.users.iter().map(|user| user.process).collect(),
+            found: Found::of(ring.inspection),
+        }
+    }
+}
+
+impl Found {
+    fn of(inspection: Result<Inspection, SegmentError>) -> Self {
+        match inspection {
+            Ok(inspection) => Self::Ring(Facts::of(&inspection)),
+            Err(error) => Self::Unusable {
+                error: error.cause.to_string(),
+            },
+        }
+    }
+
+    fn line(&self, table: &mut Table, name: String, used: &str) {
+        match self {
+            Self::Ring(facts) => table.line([
+                name,
+                shown::short(&facts.ty),
+                shown::count(facts.capacity as u64),
+                facts.members_alive.to_string(),
+                facts.members_dead.to_string(),
+                facts.occupied(),
+                state(facts.closed, facts.poisoned.as_ref()),
+                facts.size_bytes.map_or("-".into(), shown::bytes) + used,
+            ]),
+            Self::Unusable { error } => table.line([name, shown::text(error) + used]),
+        }
     }
 }
 

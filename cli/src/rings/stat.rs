@@ -11,15 +11,17 @@ use clap::Args;
 use serde::Serialize;
 
 use super::look::{Before, Look};
+use super::process::Homes;
 use super::table::Table;
 use super::{Failure, Place, print, print_json, shown};
 
 /// Show one ring that processes share: what it is, its members, and who holds it up
 ///
 /// A member is running, or stopped by a signal or a debugger: then it is waited for. One that is dead
-/// is recovered by the next that waits for it or joins, or held for a successor. Of one that is in
-/// another PID namespace, only whether it is dead is known. What is claimed and not published holds
-/// up everybody behind it: it is shown who has claimed it.
+/// is recovered by the next that waits for it or joins, or held for a successor. A member in another
+/// PID namespace knows itself by another number: its number here is shown, if this user may look into
+/// that process. A stage comes AFTER others, directly or through others. What is claimed and not
+/// published holds up everybody behind it: it is shown whose it is.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -29,7 +31,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
 
-    /// Show it again and again, with rates, until the ring is closed and read, or poisoned
+    /// Show it again and again, with rates, until the ring is closed and read, poisoned, or removed and left by all
     #[arg(long)]
     watch: bool,
 
@@ -76,9 +78,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut next = Instant::now();
     for time in 1_u32.. {
         let (now, snapshot) = (Instant::now(), steady_snapshot(&inspection));
+        let is_unlinked = inspection.is_unlinked().unwrap_or(false);
         let look = Look::of(
             &snapshot,
-            inspection.is_unlinked().unwrap_or(false),
+            &Homes::of(&inspection, &snapshot),
+            is_unlinked,
             before.as_ref().map(|(then, snapshot)| Before {
                 snapshot,
                 seconds: (now - *then).as_secs_f64(),
@@ -96,7 +100,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             };
             print(&format!("{head}\n{}", look.text(snapshot.capacity)))?
         };
-        if !is_read || times == Some(time) || is_over(&snapshot) {
+        // Nobody joins a ring without a name: with its last member its time is over.
+        let is_left = is_unlinked && !inspection.is_used();
+        if !is_read || times == Some(time) || is_left || is_over(&snapshot) {
             break;
         }
         before = Some((now, snapshot));
