@@ -306,7 +306,10 @@ fn each_open_file(process: u32, mut see: impl FnMut(Open)) -> io::Result<()> {
         Ok(seen) if seen > 0 => Ok(()),
         outcome => {
             // One whose first thread has ended has its files with the others.
-            let threads = fs::read_dir(own.join("task")).into_iter().flatten().flatten();
+            let threads = fs::read_dir(own.join("task"))
+                .into_iter()
+                .flatten()
+                .flatten();
             for thread in threads {
                 if matches!(each_file_of(&thread.path(), &mut see), Ok(seen) if seen > 0) {
                     return Ok(());
