@@ -10,6 +10,7 @@ pub(crate) mod stat;
 
 mod look;
 mod process;
+mod reason;
 mod shown;
 mod table;
 
@@ -41,14 +42,15 @@ impl Place {
 #[derive(Debug)]
 pub(crate) enum Failure {
     Directory(Directory, io::Error),
-    Ring(SegmentError),
+    /// A ring by its file, and why not.
+    Ring(String, String),
     Output(io::Error),
 }
 
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Directory(..) | Self::Ring(_) => 2,
+            Self::Directory(..) | Self::Ring(..) => 2,
             Self::Output(_) => 1,
         }
     }
@@ -59,17 +61,21 @@ impl fmt::Display for Failure {
         match self {
             Self::Directory(directory, error) => {
                 let path = shown::path(directory);
-                write!(f, "the directory {path} cannot be read: {error}")
+                let whose = reason::of_directory(directory, error);
+                write!(f, "the directory {path} cannot be read: {whose}")
             }
-            Self::Ring(error) => f.write_str(&shown::text(&error.to_string())),
+            Self::Ring(ring, why) => {
+                write!(f, "ring {}: {}", shown::text(ring), shown::text(why))
+            }
             Self::Output(error) => write!(f, "the result could not be written: {error}"),
         }
     }
 }
 
-impl From<SegmentError> for Failure {
-    fn from(error: SegmentError) -> Self {
-        Self::Ring(error)
+impl Failure {
+    fn of_ring(directory: &Directory, name: &str, error: &SegmentError) -> Self {
+        let why = reason::of_ring(directory, name, &error.cause);
+        Self::Ring(error.ring.clone(), why)
     }
 }
 

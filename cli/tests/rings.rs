@@ -3,9 +3,9 @@
 
 use std::alloc::Layout;
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -843,6 +843,50 @@ fn what_cannot_be_done_is_refused() {
 }
 
 #[test]
+fn c63_what_is_closed_to_a_user_says_whose_it_is() {
+    let own = Own::new("closed");
+    drop(own.create("quotes", 8));
+    let whose = |mode: u32, arguments: &[&str], code: i32, parts: &[&str]| {
+        fs::set_permissions(&own.0, Permissions::from_mode(mode)).unwrap();
+        let Some(output) = own.annulus_by(&NOBODY, arguments) else {
+            return;
+        };
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        let user = format!("belongs to user {}", fs::metadata(&own.0).unwrap().uid());
+        for part in [user.as_str()].iter().chain(parts) {
+            assert!(said.contains(part), "no {part:?} in {said:?}");
+        }
+    };
+    let directory = own.path();
+    whose(
+        0o700,
+        &["ls"],
+        2,
+        &[&directory, "cannot be read", "mode 700"],
+    );
+    whose(
+        0o711,
+        &["gc"],
+        2,
+        &[&directory, "cannot be read", "mode 711"],
+    );
+    whose(
+        0o700,
+        &["stat", "quotes"],
+        2,
+        &["quotes", "its directory", "mode 700"],
+    );
+    whose(0o755, &["stat", "quotes"], 2, &["quotes: it ", "mode 600"]);
+    whose(0o755, &["ls"], 0, &["quotes", "mode 600"]);
+    whose(0o755, &["gc"], 0, &["left alone  quotes", "mode 600"]);
+    own.refused(
+        &["stat", "quotes", "--dir", "/dev/shm/annulus-cli-nowhere"],
+        &["no such directory"],
+    );
+}
+
+#[test]
 fn help_of_each_has_an_example() {
     let own = Own::new("help");
     for (command, example) in [
@@ -1055,8 +1099,15 @@ impl Own {
         8 * word as u64
     }
 
-    /// What `stat` says when it is run by another command, which changes users or namespaces; none if that cannot be.
+    /// What `stat` says when it is run by another command.
     fn stat_by(&self, by: &[&str], ring: &str) -> Option<Value> {
+        let output = self.annulus_by(by, &["stat", ring, "--json"])?;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        Some(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// The command run by another one, which changes users or namespaces; none if that cannot be.
+    fn annulus_by(&self, by: &[&str], arguments: &[&str]) -> Option<Output> {
         let run = |arguments: &[&str]| {
             let mut command = Command::new(by[0]);
             command.args(&by[1..]).arg(env!("CARGO_BIN_EXE_annulus"));
@@ -1066,9 +1117,7 @@ impl Own {
             eprintln!("skipped: {by:?} does not work here");
             return None;
         }
-        let output = run(&["stat", ring, "--json"]).unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        Some(serde_json::from_slice(&output.stdout).unwrap())
+        Some(run(arguments).unwrap())
     }
 
     fn stat_until(&self, ring: &str, is_so: impl Fn(&Value) -> bool) -> Value {
@@ -1102,6 +1151,14 @@ impl Drop for Own {
 }
 
 const PAGE: usize = 4096;
+
+/// Runs what follows as a user that has nothing.
+const NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

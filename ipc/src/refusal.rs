@@ -67,9 +67,9 @@ pub enum Cause {
     },
     /// It is not such as was to be created.
     Differs {
-        /// What was to be created.
+        /// What was to be created, as far as it differs.
         wanted: String,
-        /// What is there.
+        /// What is there instead.
         there: String,
     },
     /// The ring cannot be built so.
@@ -176,7 +176,10 @@ impl fmt::Display for Cause {
                 differences.join("; ")
             ),
             Self::Differs { wanted, there } => {
-                write!(f, "there is another one: {there}; wanted: {wanted}")
+                write!(
+                f,
+                "there is another one: {there}; wanted: {wanted} (ask for the same on both sides or unlink it first)"
+            )
             }
             Self::Build(error) => error.fmt(f),
             Self::Alignment { align } => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::look::occupancy;
 use super::table::Table;
-use super::{Failure, Place, names, print, print_json, shown};
+use super::{Failure, Place, names, print, print_json, reason, shown};
 
 /// Remove rings that no living member uses; without --yes, say which those are
 ///
@@ -118,7 +118,10 @@ fn find(directory: &Directory, force: bool) -> Result<Vec<Found>, Failure> {
             }
             // It was there a moment ago.
             Err(error) if matches!(error.cause, Cause::NotFound) => return None,
-            Err(error) => (None, Action::LeftAlone, error.cause.to_string(), Vec::new()),
+            Err(error) => {
+                let why = reason::of_ring(directory, &name, &error.cause);
+                (None, Action::LeftAlone, why, Vec::new())
+            }
         };
         Some(Found {
             name,
@@ -196,7 +199,7 @@ impl Found {
                 self.why = match cause {
                     Cause::InUse => "a process uses it by now".to_owned(),
                     Cause::NotFound => "another process has removed it".to_owned(),
-                    other => other.to_string(),
+                    other => reason::of_ring(directory, &self.name, &other),
                 };
                 Action::LeftAlone
             }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::look::{Poison, occupancy, state};
 use super::table::Table;
-use super::{Failure, Place, names, print, print_json, shown};
+use super::{Failure, Place, names, print, print_json, reason, shown};
 
 /// List the rings that processes share
 ///
@@ -106,7 +106,9 @@ impl Listing {
             let found = match directory.inspect(&name) {
                 // It was there a moment ago.
                 Err(error) if matches!(error.cause, Cause::NotFound) => continue,
-                inspection => Found::of(inspection),
+                inspection => {
+                    Found::of(inspection, |cause| reason::of_ring(directory, &name, cause))
+                }
             };
             rings.push(Entry { name, found });
         }
@@ -176,17 +178,20 @@ impl Unlinked {
         Self {
             name: ring.name,
             processes: ring.users.iter().map(|user| user.process).collect(),
-            found: Found::of(ring.inspection),
+            found: Found::of(ring.inspection, Cause::to_string),
         }
     }
 }
 
 impl Found {
-    fn of(inspection: Result<Inspection, SegmentError>) -> Self {
+    fn of(
+        inspection: Result<Inspection, SegmentError>,
+        why: impl FnOnce(&Cause) -> String,
+    ) -> Self {
         match inspection {
             Ok(inspection) => Self::Ring(Facts::of(&inspection)),
             Err(error) => Self::Unusable {
-                error: error.cause.to_string(),
+                error: why(&error.cause),
             },
         }
     }

@@ -67,7 +67,9 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let directory = options.place.directory();
-    let inspection = directory.inspect(&options.name)?;
+    let name = &options.name;
+    let inspection =
+        (directory.inspect(name)).map_err(|error| Failure::of_ring(&directory, name, &error))?;
     let times = if options.watch {
         options.times.map(NonZeroU32::get)
     } else {
