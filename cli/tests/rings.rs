@@ -84,7 +84,10 @@ fn a_list_tells_how_rings_are() {
         ("quotes", ["Quote", "4 (50%)", "open"]),
         ("idle", ["1,048,576", "-", "MiB"]),
         ("closed", ["closed", "KiB", "Quote"]),
-        ("poisoned", ["poisoned with reason 28", "by row 0", "Quote"]),
+        (
+            "poisoned",
+            ["poisoned with reason 28", "by the member in row 0", "Quote"],
+        ),
     ] {
         let line = line(&text, name);
         for part in parts {

@@ -30,6 +30,9 @@ pub(super) struct Look {
 pub(super) struct Poison {
     reason: u32,
     row: Option<usize>,
+    /// In words: what poisons rings may have given its reasons some.
+    #[serde(skip)]
+    words: String,
 }
 
 #[derive(Serialize)]
@@ -335,6 +338,7 @@ impl Poison {
         Self {
             reason: poisoned.reason,
             row: poisoned.row,
+            words: poisoned.to_string().replacen("the ring was ", "", 1),
         }
     }
 }
@@ -350,14 +354,10 @@ pub(super) fn occupancy(snapshot: &Snapshot) -> Option<u64> {
 
 /// Whether a ring is closed or poisoned, in words.
 pub(super) fn state(closed: bool, poisoned: Option<&Poison>) -> String {
-    let poisoned = poisoned.map(|Poison { reason, row }| {
-        let by = row.map_or(String::new(), |row| format!(" by row {row}"));
-        format!("poisoned with reason {reason}{by}")
-    });
     match (closed, poisoned) {
         (false, None) => "open".into(),
         (true, None) => "closed".into(),
-        (false, Some(poisoned)) => poisoned,
-        (true, Some(poisoned)) => format!("closed, {poisoned}"),
+        (false, Some(poison)) => poison.words.clone(),
+        (true, Some(poison)) => format!("closed, {}", poison.words),
     }
 }
