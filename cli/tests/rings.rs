@@ -59,7 +59,7 @@ fn a_list_tells_how_rings_are() {
     let ring = |name, capacity, alive, occupancy: Value, closed, poisoned: Value| {
         json!({
             "name": name, "type": "Quote", "capacity": capacity, "members_alive": alive, "members_dead": 0,
-            "occupancy": occupancy, "closed": closed, "poisoned": poisoned,
+            "occupancy": occupancy, "closed": closed, "poisoned": poisoned, "table_locked_by": null,
         })
     };
     let null = || Value::Null;
@@ -420,6 +420,34 @@ fn c58_the_process_of_a_member_is_never_another_that_has_its_number() {
         assert_eq!(found(&stat), [json!(own_id), Value::Null, json!("running")]);
     }
     assert_eq!(own.json(&["gc"])["rings"], json!([]), "it lives");
+}
+
+#[test]
+fn c61_a_process_that_is_stopped_with_the_table_locked_is_named() {
+    let own = Own::new("locked");
+    drop(own.create("quotes", 8));
+    let locking = Process::start(&own, "quotes", "locks quotes");
+    let locker = |state: &str| json!({"process_here": locking.id(), "state": state});
+    assert_eq!(
+        own.json(&["stat", "quotes"])["table_locked_by"],
+        locker("running")
+    );
+    locking.signal("STOP");
+    let stat = own.stat_until("quotes", |stat| {
+        stat["table_locked_by"]["state"] != "running"
+    });
+    assert_eq!(stat["table_locked_by"], locker("stopped"));
+    let text = own.text(&["stat", "quotes"]);
+    let who = format!("locked by process {}, which is stopped", locking.id());
+    assert!(line(&text, "table").contains(&who), "{text}");
+    assert_eq!(
+        entry(&own.json(&["ls"]), "quotes")["table_locked_by"],
+        locking.id()
+    );
+    let text = own.text(&["ls"]);
+    let who = format!("open, table locked by process {}", locking.id());
+    assert!(line(&text, "quotes").contains(&who), "{text}");
+    locking.signal("CONT");
 }
 
 #[test]
@@ -970,6 +998,15 @@ fn member() {
             let reader = ring.consumer(argument).on_death(OnDeath::Hold);
             let _reader = reader.join().unwrap();
             until_told();
+        }
+        "locks" => {
+            // The table of a ring without living members.
+            let directory = Directory::at(directory);
+            let unlinked = directory.unlink_unused_if(argument, |_| {
+                until_told();
+                false
+            });
+            assert!(!unlinked.unwrap());
         }
         other => panic!("{other}"),
     }

@@ -96,6 +96,8 @@ struct Facts {
     occupancy: Option<u64>,
     closed: bool,
     poisoned: Option<Poison>,
+    /// The process that has the member table locked, if one is found.
+    table_locked_by: Option<u32>,
     size_bytes: Option<u64>,
 }
 
@@ -205,7 +207,7 @@ impl Found {
                 facts.members_alive.to_string(),
                 facts.members_dead.to_string(),
                 facts.occupied(),
-                state(facts.closed, facts.poisoned.as_ref()),
+                facts.state(),
                 facts.size_bytes.map_or("-".into(), shown::bytes) + used,
             ]),
             Self::Unusable { error } => table.line([name, shown::text(error) + used]),
@@ -226,8 +228,17 @@ impl Facts {
             occupancy: occupancy(&snapshot),
             closed: snapshot.closed,
             poisoned: snapshot.poisoned.map(Poison::of),
+            table_locked_by: table_locked_by(inspection),
             size_bytes: inspection.size().ok(),
         }
+    }
+
+    fn state(&self) -> String {
+        let mut text = state(self.closed, self.poisoned.as_ref());
+        if let Some(process) = self.table_locked_by {
+            text.push_str(&format!(", table locked by process {process}"));
+        }
+        text
     }
 
     fn occupied(&self) -> String {
@@ -239,4 +250,14 @@ impl Facts {
             None => "-".into(),
         }
     }
+}
+
+/// Of a ring that nobody is joining or leaving the processes are not looked for, of which there may be many.
+fn table_locked_by(inspection: &Inspection) -> Option<u32> {
+    if !inspection.is_table_locked() {
+        return None;
+    }
+    let users = inspection.users().ok()?;
+    let mut users = users.found.iter();
+    Some(users.find(|user| user.has_table)?.process)
 }

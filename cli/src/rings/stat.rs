@@ -21,7 +21,8 @@ use super::{Failure, Place, print, print_json, shown};
 /// is recovered by the next that waits for it or joins, or held for a successor. A member in another
 /// PID namespace knows itself by another number: its number here is shown, if this user may look into
 /// that process. A stage comes AFTER others, directly or through others. What is claimed and not
-/// published holds up everybody behind it: it is shown whose it is.
+/// published holds up everybody behind it: it is shown whose it is. The table of members is locked
+/// by a process that joins, leaves or recovers: if it is stopped then, others cannot.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
