@@ -1,9 +1,10 @@
-//! `annulus ls`, `stat` and `gc`: the rings that processes share, for who looks after them.
+//! `annulus ls`, `stat`, `evict` and `gc`: the rings that processes share, for who looks after them.
 //!
 //! To look takes the right to read a ring's file, which is mapped for reading only. What is found there comes from
 //! other processes, which may die meanwhile, be stopped, or write nonsense: its numbers are shown as they are, its words
 //! so that they cannot control a terminal, see [`shown`].
 
+pub(crate) mod evict;
 pub(crate) mod gc;
 pub(crate) mod ls;
 pub(crate) mod stat;
@@ -19,6 +20,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use annulus::ipc::{Directory, SegmentError};
+use annulus::ring::EvictError;
 use clap::Args;
 use serde::Serialize;
 
@@ -44,14 +46,24 @@ pub(crate) enum Failure {
     Directory(Directory, io::Error),
     /// A ring by its file, and why not.
     Ring(String, String),
+    /// There is none of this name in the ring.
+    NoConsumer {
+        ring: String,
+        member: String,
+        there: Vec<String>,
+    },
+    /// It has been asked to leave, and has not done so yet; and whether its process is stopped.
+    NoAnswer(EvictError, bool),
+    /// The ring cannot be changed.
+    Evict(String, EvictError),
     Output(io::Error),
 }
 
 impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Directory(..) | Self::Ring(..) => 2,
-            Self::Output(_) => 1,
+            Self::Directory(..) | Self::Ring(..) | Self::NoConsumer { .. } | Self::Evict(..) => 2,
+            Self::NoAnswer(..) | Self::Output(_) => 1,
         }
     }
 }
@@ -66,6 +78,32 @@ impl fmt::Display for Failure {
             }
             Self::Ring(ring, why) => {
                 write!(f, "ring {}: {}", shown::text(ring), shown::text(why))
+            }
+            Self::NoConsumer {
+                ring,
+                member,
+                there,
+            } => {
+                let (ring, member) = (shown::text(ring), shown::text(member));
+                write!(f, "ring {ring} has no consumer of the name \"{member}\"")?;
+                let there: Vec<String> = there.iter().map(|name| format!("\"{name}\"")).collect();
+                match there.is_empty() {
+                    true => f.write_str(": it has none at all"),
+                    false => write!(f, ": it has {}", shown::text(&there.join(", "))),
+                }
+            }
+            Self::NoAnswer(error, is_stopped) => {
+                f.write_str(&shown::text(&error.to_string()))?;
+                let stopped = ". That process is stopped: let it go on, or end it";
+                f.write_str(if *is_stopped { stopped } else { "" })
+            }
+            Self::Evict(ring, error) => {
+                write!(
+                    f,
+                    "ring {}: {}",
+                    shown::text(ring),
+                    shown::text(&error.to_string())
+                )
             }
             Self::Output(error) => write!(f, "the result could not be written: {error}"),
         }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus::ipc::{Directory, Plain, Segment};
-use annulus::ring::{OnDeath, Producers, Ring, RingBuilder};
+use annulus::ring::{Ended, OnDeath, Producers, Ring, RingBuilder};
 use serde_json::{Value, json};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -237,7 +237,8 @@ fn c56_members_are_shown_with_where_they_are_and_what_they_come_after() {
     let member = |row, name: Option<&str>, kind, after: &[&str], position, lag| {
         json!({
             "row": row, "name": name, "kind": kind, "after": after,
-            "process": own_id, "process_here": own_id, "state": "running", "held": false, "position": position, "lag": lag, "skipped": 0, "released_per_s": null,
+            "process": own_id, "process_here": own_id, "state": "running", "held": false,
+            "joining": false, "to_be_evicted": false, "position": position, "lag": lag, "skipped": 0, "released_per_s": null,
         })
     };
     let expected = json!([
@@ -366,7 +367,7 @@ fn d2_a_dead_consumer_is_shown_as_held_if_it_is() {
     assert_eq!(found, expected);
     let text = own.text(&["stat", "quotes"]);
     assert_eq!(
-        text.matches("dead, held for a successor").count(),
+        text.matches("dead or gone, held for a successor").count(),
         3,
         "{text}"
     );
@@ -427,7 +428,8 @@ fn c61_a_process_that_is_stopped_with_the_table_locked_is_named() {
     let own = Own::new("locked");
     drop(own.create("quotes", 8));
     let locking = Process::start(&own, "quotes", "locks quotes");
-    let locker = |state: &str| json!({"process_here": locking.id(), "state": state});
+    let locker =
+        |state: &str| json!({"process": null, "process_here": locking.id(), "state": state});
     assert_eq!(
         own.json(&["stat", "quotes"])["table_locked_by"],
         locker("running")
@@ -649,6 +651,135 @@ fn only_rings_without_living_members_are_removed_and_only_if_asked() {
     let text = own.text(&["gc", "--yes"]);
     assert!(text.contains("nothing to remove"), "{text}");
     assert!(text.contains("left alone  text"), "{text}");
+}
+
+#[test]
+fn c53_a_living_consumer_is_evicted_when_it_looks_at_the_ring() {
+    let own = Own::new("evict");
+    let quotes = own.create("quotes", 4);
+    let mut feed = quotes.producer().unwrap();
+    let mut screen = quotes.consumer("screen").join().unwrap();
+    let _risk = quotes.consumer("risk").after(["screen"]).join().unwrap();
+    publish(&mut feed, 4);
+
+    let dry = own.json(&["evict", "quotes", "screen"]);
+    let own_id = std::process::id();
+    let expected = json!({
+        "ring": "quotes", "directory": own.path(), "member": "screen", "process": own_id, "process_here": own_id,
+        "state": "running", "held": false, "action": "would_evict", "lost": 4, "frees": ["risk"],
+    });
+    assert_eq!(dry, expected);
+    let text_of = own.text(&["evict", "quotes", "screen"]);
+    for part in [
+        &format!("would evict \"screen\" of process {own_id}, running: it would lose 4 events"),
+        "\"risk\" comes after it, and would go on without it",
+        "--yes",
+    ] {
+        assert!(text_of.contains(part), "no {part:?} in {text_of:?}");
+    }
+    assert_eq!(
+        own.json(&["stat", "quotes"])["members"][1]["to_be_evicted"],
+        false
+    );
+
+    let asking = ["evict", "quotes", "screen", "--yes", "--patience", "0.01"];
+    let asked = own.annulus(&asking);
+    let message = text(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(1), "{message}");
+    assert_eq!(text(&asked.stdout), "");
+    assert!(
+        message.contains(&format!("\"screen\" of process {own_id} has not come back")),
+        "{message}"
+    );
+    assert_eq!(
+        own.json(&["stat", "quotes"])["members"][1]["to_be_evicted"],
+        true
+    );
+    let stat = own.text(&["stat", "quotes"]);
+    assert!(stat.contains("running, asked to leave"), "{stat}");
+    assert_eq!(screen.next_batch().unwrap_err(), Ended::Evicted { lost: 4 });
+    own.refused(&asking, &["no consumer of the name \"screen\"", "\"risk\""]);
+
+    // One that waits for events looks at the ring.
+    let mut journal = quotes.consumer("journal").join().unwrap();
+    let waiting = thread::spawn(move || {
+        loop {
+            if let Err(ended) = journal.next_batch().map(drop) {
+                break ended;
+            }
+        }
+    });
+    let evicted = own.json(&["evict", "quotes", "journal", "--yes", "--patience", "60"]);
+    assert_eq!(
+        (&evicted["action"], &evicted["lost"]),
+        (&json!("evicted"), &json!(0))
+    );
+    assert_eq!(waiting.join().unwrap(), Ended::Evicted { lost: 0 });
+}
+
+#[test]
+fn c53_a_dead_consumer_is_evicted_at_once_and_a_stopped_one_named() {
+    let own = Own::new("evict-dead");
+    let quotes = own.create("quotes", 4);
+    let mut feed = quotes.producer().unwrap();
+    let mut audit = Process::start(&own, "quotes", "holds audit");
+    let screen = Process::start(&own, "quotes", "reads screen");
+    publish(&mut feed, 4);
+    audit.kill();
+    let text_of = own.text(&["evict", "quotes", "audit"]);
+    assert!(
+        text_of.contains("dead or gone, held for a successor: it would lose 4 events"),
+        "{text_of}"
+    );
+    let text_of = own.text(&["evict", "quotes", "audit", "--yes"]);
+    assert_eq!(text_of, "evicted \"audit\": it has lost 4 events\n");
+    own.stat_until("quotes", |stat| {
+        stat["members"].as_array().unwrap().len() == 2
+    });
+
+    screen.signal("STOP");
+    own.stat_until("quotes", |stat| stat["members"][1]["state"] == "stopped");
+    let asked = own.annulus(&["evict", "quotes", "screen", "--yes", "--patience", "0.01"]);
+    let message = text(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(1), "{message}");
+    for part in [
+        format!("of process {}", screen.id()),
+        "is stopped: let it go on, or end it".into(),
+    ] {
+        assert!(message.contains(&part), "no {part:?} in {message:?}");
+    }
+}
+
+#[test]
+fn c53_what_cannot_be_evicted_is_refused() {
+    let own = Own::new("evict-refused");
+    let builder = Segment::builder(4).directory(own.directory()).mode(0o644);
+    let quotes = builder.create::<Quote>("quotes").unwrap();
+    own.refused(
+        &["evict", "quotes", "screen"],
+        &["\"screen\"", "none at all"],
+    );
+    let _feed = quotes.producer().unwrap();
+    let _screen = quotes.consumer("screen").join().unwrap();
+    own.refused(&["evict", "none", "screen"], &["none", "no such ring"]);
+    own.refused(&["evict", "quotes", ""], &["no consumer", "\"screen\""]);
+    own.refused(&["evict", "quotes", "\x1b[2J", "--yes"], &["\\u{1b}[2J"]);
+    for arguments in [
+        &["evict", "quotes"][..],
+        &["evict", "quotes", "screen", "--patience", "1"],
+        &["evict", "quotes", "screen", "--yes", "--patience", "long"],
+    ] {
+        own.refused(arguments, &["error"]);
+    }
+    if let Some(output) = own.annulus_by(&NOBODY, &["evict", "quotes", "screen", "--yes"]) {
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("belongs to user"), "{message}");
+    }
+    assert_eq!(
+        own.json(&["stat", "quotes"])["members"][1]["to_be_evicted"],
+        false
+    );
 }
 
 #[test]
@@ -923,6 +1054,7 @@ fn help_of_each_has_an_example() {
     for (command, example) in [
         ("ls", "\n  annulus ls"),
         ("stat", "\n  annulus stat quotes --watch"),
+        ("evict", "\n  annulus evict quotes screen --yes"),
         ("gc", "\n  annulus gc --yes"),
     ] {
         for help in ["-h", "--help"] {

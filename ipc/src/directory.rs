@@ -236,7 +236,11 @@ impl Directory {
         }
     }
 
-    fn file_of(&self, name: &str, access: Access) -> Result<(Descriptor, PathBuf), Cause> {
+    pub(crate) fn file_of(
+        &self,
+        name: &str,
+        access: Access,
+    ) -> Result<(Descriptor, PathBuf), Cause> {
         let path = self.path_of(name)?;
         let write = access.writes();
         let file = Descriptor::open(|| {
@@ -295,7 +299,7 @@ pub struct Inspection {
 
 impl Inspection {
     pub(crate) fn of(file: Descriptor, named: Option<(String, PathBuf)>) -> Result<Self, Cause> {
-        let (ring, memory, about) = attach_untyped(file, named)?;
+        let (ring, memory, about) = attach_untyped(file, Access::Inspect, named)?;
         Ok(Self {
             ring,
             memory,

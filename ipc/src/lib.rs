@@ -76,6 +76,7 @@ mod handover;
 mod plain;
 mod refusal;
 mod segment;
+mod untyped;
 mod users;
 mod view;
 
@@ -96,5 +97,6 @@ pub use refusal::{Cause, SegmentError};
 pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
+pub use untyped::Untyped;
 pub use users::{Nameless, User, Users};
 pub use view::View;

@@ -37,7 +37,9 @@ pub(super) struct Poison {
 
 #[derive(Serialize)]
 struct Locker {
-    process_here: u32,
+    /// As it knows itself, if it has said so.
+    process: Option<u32>,
+    process_here: Option<u32>,
     state: State,
 }
 
@@ -55,8 +57,12 @@ struct Shown {
     /// Its number here, if it is known which process it is.
     process_here: Option<u32>,
     state: State,
-    /// Dead, and in its place until a successor comes.
+    /// Dead or gone, and in its place until a successor comes.
     held: bool,
+    /// It has not joined yet, and gates already.
+    joining: bool,
+    /// It is asked to leave, and has not done so yet.
+    to_be_evicted: bool,
     position: u64,
     lag: u64,
     skipped: u64,
@@ -108,10 +114,7 @@ impl Look {
             poisoned: snapshot.poisoned.map(Poison::of),
             removed,
             members: members.collect(),
-            table_locked_by: (homes.has_table()).map(|(process_here, state)| Locker {
-                process_here,
-                state,
-            }),
+            table_locked_by: Locker::of(snapshot, homes),
             hole: Hole::in_ring(snapshot, homes),
         }
     }
@@ -228,6 +231,8 @@ impl Shown {
             process_here: home.here,
             state: home.state,
             held: member.is_held,
+            joining: member.is_joining,
+            to_be_evicted: member.is_to_be_evicted,
             position: member.position,
             lag: member.lag,
             skipped: member.skipped,
@@ -236,15 +241,22 @@ impl Shown {
     }
 
     fn state(&self) -> String {
-        match (self.state, self.held) {
-            (State::Dead, true) => "dead, held for a successor".into(),
+        let mut text = match (self.state, self.held) {
+            (State::Dead, true) => "dead or gone, held for a successor".into(),
             (State::Dead, false) => "dead, to be recovered".into(),
             (state @ (State::Running | State::Stopped), _) if self.process_here.is_none() => {
                 // It has this number, and may not be looked into.
                 format!("{}, if that is its number here", state.word())
             }
-            (state, _) => state.word().into(),
+            (state, _) => state.word().to_owned(),
+        };
+        if self.joining {
+            text.push_str(", joining");
         }
+        if self.to_be_evicted {
+            text.push_str(", asked to leave");
+        }
+        text
     }
 
     fn after(&self) -> String {
@@ -305,13 +317,23 @@ impl Claimer {
 }
 
 impl Locker {
+    fn of(snapshot: &Snapshot, homes: &Homes) -> Option<Self> {
+        let home = homes.of_table_lock()?;
+        Some(Self {
+            process: snapshot.table_locked_by,
+            process_here: home.here,
+            state: home.state,
+        })
+    }
+
     fn text(&self) -> String {
-        let Self {
-            process_here,
-            state,
-        } = self;
-        let is_how = is_how(*state);
-        format!("locked by process {process_here}, {is_how}; others that join or leave wait for it")
+        let process = match (self.process, self.process_here) {
+            (Some(process), here) => format!("process {}", number(process, here)),
+            (None, Some(here)) => format!("process {here}"),
+            (None, None) => "a process".to_owned(),
+        };
+        let is_how = is_how(self.state);
+        format!("locked by {process}, {is_how}; others that join or leave wait for it")
     }
 }
 
@@ -326,7 +348,7 @@ fn is_how(state: State) -> &'static str {
 }
 
 /// A process by the number that it knows itself by, and by that which it has here, if it is known and another.
-fn number(process: u32, here: Option<u32>) -> String {
+pub(super) fn number(process: u32, here: Option<u32>) -> String {
     match here {
         Some(here) if here != process => format!("{process} (here {here})"),
         _ => process.to_string(),

@@ -3,6 +3,7 @@
 use std::io;
 
 use annulus::ipc::{Cause, Directory, Inspection, Nameless, SegmentError};
+use annulus::ring::Snapshot;
 use clap::Args;
 use serde::Serialize;
 
@@ -228,7 +229,7 @@ impl Facts {
             occupancy: occupancy(&snapshot),
             closed: snapshot.closed,
             poisoned: snapshot.poisoned.map(Poison::of),
-            table_locked_by: table_locked_by(inspection),
+            table_locked_by: table_locked_by(inspection, &snapshot),
             size_bytes: inspection.size().ok(),
         }
     }
@@ -252,12 +253,18 @@ impl Facts {
     }
 }
 
-/// Of a ring that nobody is joining or leaving the processes are not looked for, of which there may be many.
-fn table_locked_by(inspection: &Inspection) -> Option<u32> {
+/// The process that has the table locked, by its number here; if it is not found, by that which it knows itself by.
+fn table_locked_by(inspection: &Inspection, snapshot: &Snapshot) -> Option<u32> {
+    // Most often nobody is joining or leaving, and then the processes, of which there may be many, are not searched.
     if !inspection.is_table_locked() {
         return None;
     }
-    let users = inspection.users().ok()?;
-    let mut users = users.found.iter();
-    Some(users.find(|user| user.has_table)?.process)
+    let users = inspection.users().unwrap_or_default();
+    let found = users.found.iter().find(|user| user.has_table);
+    let recorded = || {
+        snapshot
+            .table_locked_by
+            .filter(|_| inspection.is_table_locked())
+    };
+    found.map(|user| user.process).or_else(recorded)
 }

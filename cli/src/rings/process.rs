@@ -30,26 +30,36 @@ pub(super) struct Home {
 ///
 /// The number that a process knows itself by can be that of another one here, if it is in a PID namespace of its own. So
 /// it is asked which process has the lease of the member's row, as far as this user may look.
-pub(super) struct Homes(Users);
+pub(super) struct Homes {
+    users: Users,
+    is_table_locked: bool,
+}
 
 impl Homes {
     pub(super) fn of(inspection: &Inspection, snapshot: &Snapshot) -> Self {
         let living = || snapshot.members.iter().filter(|member| !member.is_dead);
         let mut recorded: Vec<u32> = living().filter_map(|member| member.process).collect();
+        recorded.extend(snapshot.table_locked_by);
         recorded.sort_unstable();
         recorded.dedup();
-        let near = Self(inspection.users_among(&recorded).unwrap_or_default());
+        let mut homes = Self {
+            users: inspection.users_among(&recorded).unwrap_or_default(),
+            is_table_locked: inspection.is_table_locked(),
+        };
         let is_settled = |member: &Member| {
-            let home = near.of_member(member);
+            let home = homes.of_member(member);
             home.here.is_some() || home.state != State::Unknown
         };
-        let is_complete = living().all(is_settled)
-            && (near.has_table().is_some() || !inspection.is_table_locked());
-        if is_complete {
-            return near;
-        }
+        let lock = homes.of_table_lock();
+        let is_complete =
+            living().all(is_settled) && lock.is_none_or(|locker| locker.here.is_some());
         // Only if something is not explained: there may be many processes.
-        inspection.users().map_or(near, Self)
+        if !is_complete && let Ok(users) = inspection.users() {
+            homes.users = users;
+            // Not one that has been unlocked meanwhile.
+            homes.is_table_locked &= inspection.is_table_locked();
+        }
+        homes
     }
 
     pub(super) fn of_member(&self, member: &Member) -> Home {
@@ -59,7 +69,7 @@ impl Homes {
                 here: None,
             };
         }
-        let mut users = self.0.found.iter();
+        let mut users = self.users.found.iter();
         if let Some(user) = users.find(|user| user.rows.contains(&member.row)) {
             return Home {
                 state: state(user.process),
@@ -68,7 +78,7 @@ impl Homes {
         }
         // Nobody may look into it, but everybody may ask by which number it knows itself.
         let hidden = member.process.filter(|process| {
-            self.0.hidden.contains(process) && own_number(*process) == Some(*process)
+            self.users.hidden.contains(process) && own_number(*process) == Some(*process)
         });
         Home {
             state: hidden.map_or(State::Unknown, state),
@@ -76,11 +86,14 @@ impl Homes {
         }
     }
 
-    /// The process that has the member table locked, if one is found.
-    pub(super) fn has_table(&self) -> Option<(u32, State)> {
-        let mut users = self.0.found.iter();
-        let user = users.find(|user| user.has_table)?;
-        Some((user.process, state(user.process)))
+    /// The process that has the member table locked, if one has.
+    pub(super) fn of_table_lock(&self) -> Option<Home> {
+        let mut users = self.users.found.iter();
+        let here = users.find(|user| user.has_table).map(|user| user.process);
+        (self.is_table_locked || here.is_some()).then(|| Home {
+            state: here.map_or(State::Unknown, state),
+            here,
+        })
     }
 }
 

@@ -60,7 +60,7 @@ Examples:
 
 Exit codes: 0 success; 2 there is no such ring, it cannot be read, or bad arguments";
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds >= 0.001);
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     time.ok_or_else(|| "expected a number of seconds of at least 0.001".into())
