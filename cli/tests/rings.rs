@@ -453,6 +453,36 @@ fn c61_a_process_that_is_stopped_with_the_table_locked_is_named() {
 }
 
 #[test]
+fn c61_a_member_that_is_joining_is_shown_as_that() {
+    let own = Own::new("joining");
+    let quotes = own.create("quotes", 8);
+    let _book = quotes.consumer("book").join().unwrap();
+    // As if it were stopped in between: what a row is used for lies so far behind its process, see the tests of the
+    // layout in package `annulus-ipc`.
+    let (file, at) = (own.open("quotes"), own.own_number_in("quotes") + 120);
+    let [joining, joined] = [2_u64, 3].map(u64::to_le_bytes);
+    let mut found = [0; 8];
+    File::open(own.file("quotes"))
+        .unwrap()
+        .read_exact_at(&mut found, at)
+        .unwrap();
+    assert_eq!(found, joined);
+    file.write_all_at(&joining, at).unwrap();
+    let (stat, text) = (own.json(&["stat", "quotes"]), own.text(&["stat", "quotes"]));
+    file.write_all_at(&joined, at).unwrap();
+    let member = &stat["members"][0];
+    assert_eq!(
+        (&member["name"], &member["joining"]),
+        (&json!("book"), &json!(true))
+    );
+    assert!(text.contains("running, joining"), "{text}");
+    assert_eq!(
+        own.json(&["stat", "quotes"])["members"][0]["joining"],
+        false
+    );
+}
+
+#[test]
 fn c55_rings_in_use_without_a_name_are_listed_with_their_processes() {
     let own = Own::new("unlinked");
     let old = own.create("quotes", 8);
