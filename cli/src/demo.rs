@@ -150,7 +150,7 @@ impl fmt::Display for Failure {
             Self::Input(error) => error.fmt(f),
             Self::Run(error) => error.fmt(f),
             Self::Output(error) => write!(f, "the result could not be written: {error}"),
-            Self::Lost(lost) => write!(f, "{lost} events were published but not handled"),
+            Self::Lost(lost) => write!(f, "events published but not handled: {lost}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::fs::fchown;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use annulus_ring::{Layout, Producers, RingBuilder, SharedMemory};
+use annulus_ring::{RingBuilder, SharedMemory};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
     fcntl_add_seals, fstatfs, linkat, memfd_create, open,
@@ -341,36 +341,24 @@ impl SegmentBuilder {
         })
     }
 
-    /// What is wanted and what is there, as far as they differ.
     fn differs_from(&self, there: &RingBuilder) -> Option<Cause> {
-        let described = |builder: &RingBuilder| {
-            let producers = match builder.producers {
-                Producers::One => "one producer",
-                Producers::Many => "many producers",
-            };
-            let layout = match builder.layout {
-                Layout::Beside => "stamps beside events",
-                Layout::Apart => "stamps apart from events",
-            };
-            let or_not =
-                |is_so: bool, what: &str| format!("{}{what}", if is_so { "" } else { "not " });
-            [
-                format!("capacity {}", builder.capacity),
-                producers.to_owned(),
-                layout.to_owned(),
-                format!("room for members: {}", builder.members),
-                format!("consumers required: {}", builder.required_consumers),
-                or_not(builder.parking.unwrap_or(true), "parking"),
-                or_not(builder.observable, "observable"),
-            ]
+        let mut wanted = self.ring.clone();
+        wanted.parking.get_or_insert(true);
+        let shown = |builder: &RingBuilder| {
+            format!(
+                "capacity {}, {:?} {}, layout {:?}, {} members of which {} consumers are required, parking {}, observable {}",
+                builder.capacity,
+                builder.producers,
+                "producer(s)",
+                builder.layout,
+                builder.members,
+                builder.required_consumers,
+                builder.parking.unwrap_or(true),
+                builder.observable,
+            )
         };
-        let (wanted, there) = described(&self.ring)
-            .into_iter()
-            .zip(described(there))
-            .filter(|(wanted, there)| wanted != there)
-            .unzip::<_, _, Vec<_>, Vec<_>>();
-        let [wanted, there] = [wanted, there].map(|facts| facts.join(", "));
-        (!wanted.is_empty()).then_some(Cause::Differs { wanted, there })
+        let (wanted, there) = (shown(&wanted), shown(there));
+        (wanted != there).then_some(Cause::Differs { wanted, there })
     }
 }
 

@@ -67,9 +67,9 @@ pub enum Cause {
     },
     /// It is not such as was to be created.
     Differs {
-        /// What was to be created, as far as it differs.
+        /// What was to be created.
         wanted: String,
-        /// What is there instead.
+        /// What is there.
         there: String,
     },
     /// The ring cannot be built so.
@@ -176,10 +176,7 @@ impl fmt::Display for Cause {
                 differences.join("; ")
             ),
             Self::Differs { wanted, there } => {
-                write!(
-                f,
-                "there is another one: {there}; wanted: {wanted} (ask for the same on both sides or unlink it first)"
-            )
+                write!(f, "there is another one: {there}; wanted: {wanted}")
             }
             Self::Build(error) => error.fmt(f),
             Self::Alignment { align } => {

@@ -102,6 +102,12 @@ mod tests {
     }
 
     #[test]
+    fn c65_a_number_agrees_with_its_word() {
+        let texts = [0, 1, 2, 1_000].map(|number| number_of(number, "event"));
+        assert_eq!(texts, ["0 events", "1 event", "2 events", "1,000 events"]);
+    }
+
+    #[test]
     fn long_words_leave_room_for_others() {
         assert_eq!(short("Quote"), "Quote");
         assert_eq!(short(&"é".repeat(50)), "é".repeat(40) + "...");

@@ -431,7 +431,7 @@ fn d7_a_ring_of_another_type_is_refused_and_the_differences_are_listed() {
 }
 
 #[test]
-fn c65_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what_differs() {
+fn open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_both() {
     let place = Place::new();
     drop(place.create::<u64>("ring", 8));
     let others = [
@@ -454,7 +454,6 @@ fn c65_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what
         assert_ne!(wanted, there);
         let text = error.to_string();
         assert!(text.contains(wanted) && text.contains(there), "{text}");
-        assert!(!text.contains(','), "nothing but what differs: {text}");
     }
     let same = Segment::builder(Ring::builder(8).parking()).directory(place.directory().clone());
     drop(
