@@ -12,6 +12,7 @@ use std::sync::Arc;
 use annulus_ring::{Ring, RingBuilder, Snapshot};
 
 use crate::descriptor::Descriptor;
+use crate::interrupted::retried;
 use crate::memory::{Access, Memory};
 use crate::plain::{Description, Plain};
 use crate::refusal::{Cause, SegmentError};
@@ -128,7 +129,7 @@ impl Directory {
     /// # Examples
     /// See [`Directory`].
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match retried(|| fs::read_dir(&self.0)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
@@ -156,7 +157,7 @@ impl Directory {
     pub fn unlink(&self, name: &str) -> Result<(), SegmentError> {
         let unlinked = self
             .path_of(name)
-            .and_then(|path| Ok(fs::remove_file(path)?));
+            .and_then(|path| Ok(retried(|| fs::remove_file(&path))?));
         unlinked.map_err(|cause| cause.of(self.shown(name)))
     }
 
@@ -186,7 +187,7 @@ impl Directory {
                 if memory.is_used(about.header.ring.members) || !is_it_still()? {
                     return Err(Cause::InUse);
                 }
-                Ok(fs::remove_file(&path)?)
+                Ok(retried(|| fs::remove_file(&path))?)
             });
             unlinked.unwrap_or(Err(Cause::InUse))
         });
@@ -206,7 +207,7 @@ impl Directory {
 
     /// Makes sure that it is there.
     pub(crate) fn make(&self) -> io::Result<()> {
-        match fs::create_dir(&self.0) {
+        match retried(|| fs::create_dir(&self.0)) {
             // As /tmp is: everybody may have files there, and remove only their own.
             Ok(()) => fs::set_permissions(&self.0, fs::Permissions::from_mode(0o1777)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -245,7 +246,7 @@ fn is_name(name: &str) -> bool {
 impl Memory {
     /// Whether this path leads to it.
     fn is_file_of(&self, path: &Path) -> io::Result<bool> {
-        let (own, there) = (self.stat()?, fs::symlink_metadata(path)?);
+        let (own, there) = (self.stat()?, retried(|| fs::symlink_metadata(path))?);
         Ok(own.st_dev == there.dev() && own.st_ino == there.ino())
     }
 }

@@ -81,6 +81,7 @@ mod view;
 // How it works.
 mod descriptor;
 mod header;
+mod interrupted;
 mod memory;
 mod step;
 
