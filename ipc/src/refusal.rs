@@ -42,6 +42,11 @@ pub enum Cause {
     NotFound,
     /// What is there belongs to others, who have not let this user in.
     NotAllowed,
+    /// What is there belongs to a user that is not trusted: see [`Directory::trust`](crate::Directory::trust).
+    NotTrusted {
+        /// The number of that user.
+        owner: u32,
+    },
     /// The system does not show this process its own open files, by which a ring is opened again, for its locks.
     NoProc {
         /// What it says.
@@ -159,6 +164,12 @@ impl fmt::Display for Cause {
             Self::NotAllowed => f.write_str(
                 "this user may not do that: its creator lets others in by the mode and the group (observers need \
                  to read, members to write too)",
+            ),
+            Self::NotTrusted { owner } => write!(
+                f,
+                "it belongs to user {owner}, and by default only rings of this user and of root are opened, as anybody may \
+                 have left a file of that name there: if you trust that user, open it by a directory that does, \
+                 Directory::trust({owner})"
             ),
             Self::NoProc { error } => write!(
                 f,

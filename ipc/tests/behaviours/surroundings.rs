@@ -161,7 +161,7 @@ fn d14_whatever_system_call_a_signal_interrupts_is_made_again() {
         libc::SYS_fchmod,
         libc::SYS_fchown,
         libc::SYS_linkat,
-        libc::SYS_mkdir,
+        libc::SYS_renameat2,
         libc::SYS_statx,
         libc::SYS_fcntl,
         libc::SYS_pread64,
