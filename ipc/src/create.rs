@@ -22,7 +22,7 @@ use rustix::io::{Errno, pwrite};
 
 use crate::descriptor::Descriptor;
 use crate::directory::Directory;
-use crate::header::{Extent, Header};
+use crate::header::{Extent, Header, describe};
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
@@ -203,7 +203,8 @@ impl SegmentBuilder {
 
     fn create_named<T: Plain>(&self, name: &str) -> Result<Segment<T>, Cause> {
         let path = self.directory.path_of(name)?;
-        let (bytes, extent) = self.header::<T>().encode()?;
+        let header = self.header::<T>()?;
+        let (bytes, extent) = header.encode()?;
         self.directory.make()?;
         let directory = File::open(self.directory.as_path())?;
         if self.huge_pages
@@ -240,11 +241,12 @@ impl SegmentBuilder {
             Err(Errno::EXIST) => return Err(Cause::Exists),
             Err(error) => return Err(io::Error::from(error).into()),
         }
-        self.attached(memory, Some((name.to_owned(), path)))
+        attached(memory, header, Some((name.to_owned(), path)))
     }
 
     fn create_anonymous<T: Plain>(&self) -> Result<Segment<T>, Cause> {
-        let (bytes, extent) = self.header::<T>().encode()?;
+        let header = self.header::<T>()?;
+        let (bytes, extent) = header.encode()?;
         let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         if self.huge_pages {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
@@ -253,17 +255,17 @@ impl SegmentBuilder {
         let memory = self.fill::<T>(file, &bytes, extent, false)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(memory.file.borrow()?, seals).map_err(io::Error::from)?;
-        self.attached(memory, None)
+        attached(memory, header, None)
     }
 
-    fn header<T: Plain>(&self) -> Header {
+    fn header<T: Plain>(&self) -> Result<Header, Cause> {
         let mut ring = self.ring.clone();
         ring.parking.get_or_insert(true);
-        Header {
+        Ok(Header {
             ring,
-            description: T::description(),
+            description: describe::<T>()?,
             attributes: self.attributes.clone(),
-        }
+        })
     }
 
     /// Allocates the memory of a new file, and makes an empty ring of it.
@@ -279,6 +281,7 @@ impl SegmentBuilder {
         } else {
             extent.len
         };
+        let extent = Extent { len, ..extent };
         let needed = len as u64;
         match fallocate(file.borrow()?, FallocateFlags::empty(), 0, needed) {
             Ok(()) => {}
@@ -293,7 +296,7 @@ impl SegmentBuilder {
             Err(error) => return Err(io::Error::from(error).into()),
         }
         reach(Creation::Allocate);
-        let memory = Memory::map(file, extent.ring, Access::Write, is_named)?;
+        let memory = Memory::map(file, extent, Access::Write, is_named)?;
         if self.locked {
             memory
                 .map
@@ -311,33 +314,11 @@ impl SegmentBuilder {
             }
         }
         let event = alloc::Layout::new::<T>();
-        // SAFETY: the file is as long as `extent` says, and nobody else has it yet.
+        // SAFETY: the file is as long as `extent` says, which goes by the size and alignment of `T` (`describe`), and
+        // nobody else has it yet.
         unsafe { self.ring.format(memory.base(), event, T::new_zeroed) }.map_err(Cause::Build)?;
         reach(Creation::Format);
         Ok(memory)
-    }
-
-    fn attached<T: Plain>(
-        &self,
-        memory: Memory,
-        named: Option<(String, PathBuf)>,
-    ) -> Result<Segment<T>, Cause> {
-        let (name, path) = named.unzip();
-        let about = About {
-            name,
-            path,
-            header: self.header::<T>(),
-        };
-        let event = alloc::Layout::new::<T>();
-        let memory = Arc::new(memory);
-        // SAFETY: formatted for it by `fill`; of a `Plain` type any bytes are a value.
-        let ring =
-            unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
-        Ok(Segment {
-            ring,
-            memory,
-            about: Arc::new(about),
-        })
     }
 
     fn differs_from(&self, there: &RingBuilder) -> Option<Cause> {
@@ -359,6 +340,25 @@ impl SegmentBuilder {
         let (wanted, there) = (shown(&wanted), shown(there));
         (wanted != there).then_some(Cause::Differs { wanted, there })
     }
+}
+
+/// A ring that [`SegmentBuilder::fill`] has made, as a value.
+fn attached<T: Plain>(
+    memory: Memory,
+    header: Header,
+    named: Option<(String, PathBuf)>,
+) -> Result<Segment<T>, Cause> {
+    let (name, path) = named.unzip();
+    let about = About { name, path, header };
+    let event = alloc::Layout::new::<T>();
+    let memory = Arc::new(memory);
+    // SAFETY: formatted for it by `fill`; of a `Plain` type any bytes are a value.
+    let ring = unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
+    Ok(Segment {
+        ring,
+        memory,
+        about: Arc::new(about),
+    })
 }
 
 /// How often somebody else may create and remove a name between two looks of ours.

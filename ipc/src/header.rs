@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 use annulus_ring::{Geometry, Layout, Producers, RingBuilder};
 
-use crate::plain::Description;
+use crate::plain::{Description, Plain};
 use crate::refusal::Cause;
 
 const MAGIC: [u8; 8] = *b"ANNULUS\n";
@@ -53,6 +53,32 @@ pub(crate) struct Header {
     pub(crate) ring: RingBuilder,
     pub(crate) description: Description,
     pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// The description of `T`, if it is one: it comes from safe code, and how long the memory of a ring is follows from it,
+/// while where its events lie follows from `T`.
+pub(crate) fn describe<T: Plain>() -> Result<Description, Cause> {
+    let description = T::description();
+    let of_type = alloc::Layout::new::<T>();
+    if (description.size, description.align) != (of_type.size(), of_type.align()) {
+        return Err(Cause::Description {
+            why: format!(
+                "it says size {} and alignment {}, and {} has size {} and alignment {}",
+                description.size,
+                description.align,
+                std::any::type_name::<T>(),
+                of_type.size(),
+                of_type.align(),
+            ),
+        });
+    }
+    let text = description.text();
+    if Description::parse(&text).as_ref() != Some(&description) {
+        return Err(Cause::Description {
+            why: format!("a name in it is none: {text:?}"),
+        });
+    }
+    Ok(description)
 }
 
 /// Where things lie in the file.

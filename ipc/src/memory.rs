@@ -11,6 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Stat, fstat};
 
 use crate::descriptor::{Descriptor, Map};
+use crate::header::Extent;
 use crate::refusal::Cause;
 
 /// What a ring is opened for.
@@ -48,15 +49,18 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Maps so much of the file, which was checked to be there: what is cut off later is mapped too, and who looks there
+    /// is ended by a signal. A map as long as the file is by now would be too short, and what lies behind it another's.
     pub(crate) fn map(
         file: Descriptor,
-        ring: usize,
+        Extent { ring, len }: Extent,
         access: Access,
         is_named: bool,
     ) -> Result<Self, Cause> {
         let map = |file: &Descriptor| -> io::Result<MmapRaw> {
             let file = file.borrow()?;
             let mut options = MmapOptions::new();
+            options.len(len);
             match access {
                 Access::Write => options.populate().map_raw(file.as_raw_fd()),
                 Access::Read => options.populate().map_raw_read_only(file.as_raw_fd()),
@@ -86,7 +90,7 @@ fn lease_of(row: usize) -> u64 {
     1 + row as u64
 }
 
-// SAFETY: 1: the map is as long as the file was, whose length was checked; its start is that of a page, and so is that
+// SAFETY: 1: the map is as long as the file was when it was checked, whatever it is now; its start is that of a page, and so is that
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
@@ -165,3 +169,36 @@ impl Memory {
 const MOST_TRIES: u32 = 5_000;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn d21_a_file_that_is_cut_after_it_was_checked_is_mapped_as_long_as_it_was() {
+        let file = Descriptor::open(|| Ok(memfd_create("test", MemfdFlags::CLOEXEC)?)).unwrap();
+        let extent = Extent {
+            ring: 4096,
+            len: 1 << 20,
+        };
+        for access in [Access::Write, Access::Read, Access::Inspect, Access::Remove] {
+            ftruncate(file.borrow().unwrap(), 8192).unwrap();
+            let memory = Memory::map(file.reopen(true).unwrap(), extent, access, false).unwrap();
+            let start = memory.map.base().addr().get();
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let is_whole = maps.lines().any(|line| {
+                let ends = line
+                    .split_once(' ')
+                    .and_then(|(ends, _)| ends.split_once('-'));
+                let [from, to] = ends
+                    .map(|(from, to)| [from, to])
+                    .unwrap()
+                    .map(|end| usize::from_str_radix(end, 16).unwrap());
+                from <= start && start + extent.len <= to
+            });
+            assert!(is_whole, "{start:x}: {maps}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// Every bit pattern is a value, no byte is padding, nothing is hidden in it that only one process can use:
 /// that is what the traits say which it requires, and what zerocopy checks where it derives them. This one
 /// adds the description that others compare with theirs. To implement it is safe: a description that is wrong
-/// can have a ring refused, or events misread, and nothing worse.
+/// has a ring refused, or events misread, and nothing worse; the size and alignment in it are compared with the type's.
 ///
 /// It is implemented for integers of 8 to 128 bits, `f32`, `f64`, zerocopy's little-endian numbers, and arrays
 /// of what is plain. Derive it for structs of these. Some types are left out on purpose:

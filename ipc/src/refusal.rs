@@ -65,6 +65,11 @@ pub enum Cause {
         /// How that differs from the type here.
         differences: Vec<String>,
     },
+    /// [`Plain::description`](crate::Plain::description) does not describe the type here.
+    Description {
+        /// What is wrong with it.
+        why: String,
+    },
     /// It is not such as was to be created.
     Differs {
         /// What was to be created.
@@ -174,6 +179,11 @@ impl fmt::Display for Cause {
                 f,
                 "its events are of another type: {}. Build both sides from the same definition",
                 differences.join("; ")
+            ),
+            Self::Description { why } => write!(
+                f,
+                "the description of the type of its events is wrong: {why}. Derive `Plain`, or describe the type by \
+                 `Description::of::<Self>`"
             ),
             Self::Differs { wanted, there } => {
                 write!(f, "there is another one: {there}; wanted: {wanted}")

@@ -17,7 +17,7 @@ use rustix::io::pread;
 use crate::create::SegmentBuilder;
 use crate::descriptor::Descriptor;
 use crate::directory::Directory;
-use crate::header::{Header, MAX_HEADER};
+use crate::header::{Extent, Header, MAX_HEADER, describe};
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
@@ -259,15 +259,16 @@ pub(crate) fn attach<T: Plain>(
     access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<Segment<T>, Cause> {
+    let description = describe::<T>()?;
     let (memory, about) = look_into(file, access, named)?;
-    let differences = T::description().differences(&about.header.description);
+    let differences = description.differences(&about.header.description);
     if !differences.is_empty() {
         return Err(Cause::Type { differences });
     }
     let memory = Arc::new(memory);
     let event = alloc::Layout::new::<T>();
-    // SAFETY: what the header says was checked, and that its events are those of `T`, of which any bytes are a
-    // value; and by the header its creator says that it was formatted so. What others make of it since then is
+    // SAFETY: what the header says was checked, and that its events have the size and alignment of `T` (`describe`), of
+    // which any bytes are a value; and by the header its creator says that it was formatted so. What others make of it since then is
     // checked whenever it is read.
     let ring = unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
     Ok(Segment {
@@ -312,7 +313,12 @@ pub(crate) fn look_into(
         }
     }
     let (header, extent) = Header::decode(&bytes[..len], stat.st_size as u64)?;
-    let memory = Memory::map(file, extent.ring, access, named.is_some())?;
+    // Huge pages are mapped as a whole; no more than there is, and no more than it takes.
+    let block = usize::try_from(stat.st_blksize).unwrap_or(1).max(1);
+    let whole = extent.len.checked_next_multiple_of(block);
+    let there = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    let len = whole.unwrap_or(extent.len).min(there);
+    let memory = Memory::map(file, Extent { len, ..extent }, access, named.is_some())?;
     let (name, path) = named.unzip();
     Ok((memory, About { name, path, header }))
 }

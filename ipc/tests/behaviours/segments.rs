@@ -1,5 +1,6 @@
 //! Rings by name: created, opened, removed; what is refused, and how it is said.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -7,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Barrier;
 use std::thread;
 
-use annulus_ipc::{Cause, Directory, Plain, Segment, SegmentBuilder, SegmentError};
+use annulus_ipc::{Cause, Description, Directory, Plain, Segment, SegmentBuilder, SegmentError};
 use annulus_ring::{BuildError, Layout, Producers, Ring};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -428,6 +429,99 @@ fn d7_a_ring_of_another_type_is_refused_and_the_differences_are_listed() {
     // Who does not want to read events can look at it.
     let inspection = place.directory().inspect("quotes").expect("a ring");
     assert_eq!(inspection.description(), &Quote::description());
+}
+
+type Says = fn() -> Description;
+
+/// A type of 4096 bytes that says, in safe code, whatever it is told to.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Liar([u8; 4096]);
+
+thread_local! {
+    static SAYS: Cell<Says> = const { Cell::new(|| Description::of::<u8>("Liar", [])) };
+}
+
+impl Plain for Liar {
+    fn description() -> Description {
+        SAYS.get()()
+    }
+}
+
+#[test]
+fn d20_a_type_that_is_described_as_smaller_or_less_aligned_than_it_is_gets_no_ring() {
+    /// As it is described, and so as its ring is laid out.
+    #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+    #[repr(C)]
+    struct Honest(u8);
+    impl Plain for Honest {
+        fn description() -> Description {
+            Description::of::<Self>("Liar", [])
+        }
+    }
+    let place = Place::new();
+    let honest = place.create::<Honest>("honest", 8);
+    let lies: [(Says, &str); 4] = [
+        (
+            || Description::of::<u8>("Liar", []),
+            "size 1 and alignment 1, and",
+        ),
+        (
+            || Description::of::<[u64; 512]>("Liar", []),
+            "alignment 8, and",
+        ),
+        (
+            || Description::of::<[u8; 8192]>("Liar", []),
+            "size 8192 and",
+        ),
+        (
+            || Description::of::<Liar>("Li\u{1b}ar", []),
+            "a name in it is none",
+        ),
+    ];
+    for (lie, what) in lies {
+        SAYS.set(lie);
+        let refusals = [
+            builder(&place, 8).create::<Liar>("liar").err(),
+            builder(&place, 8).open_or_create::<Liar>("honest").err(),
+            builder(&place, 8).anonymous::<Liar>().err(),
+            place.directory().open::<Liar>("honest").err(),
+            place.directory().view::<Liar>("honest").err(),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.expect("it is refused");
+            assert!(
+                matches!(refusal.cause, Cause::Description { .. }),
+                "{refusal}"
+            );
+            assert!(refusal.to_string().contains(what), "{what}: {refusal}");
+        }
+    }
+    assert_eq!(place.directory().names().expect("it is there"), ["honest"]);
+    drop(honest);
+}
+
+#[test]
+fn d20_a_type_is_asked_for_its_description_once() {
+    /// What it says first is right, and then never again.
+    fn changes() -> Description {
+        let lie = || Description::of::<u8>("Liar", []);
+        SAYS.set(lie);
+        Description::of::<Liar>("Liar", [])
+    }
+    let place = Place::new();
+    SAYS.set(changes);
+    let ring = place.create::<Liar>("ring", 2);
+    SAYS.set(changes);
+    let opened = place.open::<Liar>("ring");
+    let mut book = opened.consumer("book").join().expect("it joins");
+    let mut feed = ring.producer().expect("it joins");
+    for n in 1..=2 {
+        feed.publish(|event| event.0.fill(n))
+            .expect("there is room");
+    }
+    let batch = book.try_next_batch().expect("events");
+    assert_eq!(batch[1].0, [2; 4096]);
 }
 
 #[test]
