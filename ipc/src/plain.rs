@@ -33,6 +33,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// of what is plain. Derive it for structs of these. Some types are left out on purpose:
 ///
 /// * `usize` and `isize` have another size in another program: say `u64` or `i64`.
+///   Some programs of 32 bits align 64-bit numbers to 4 bytes: what they share with others is a struct with
+///   `#[repr(C, align(8))]`, or made of zerocopy's numbers.
 /// * `bool`, `char`, enums and references are not valid whatever their bits are: keep an integer, and convert.
 ///
 /// # Examples
@@ -315,7 +317,12 @@ impl Description {
         }
         if self.align != theirs.align {
             let (here, there) = (self.align, theirs.align);
-            found.push(format!("alignment {here} here, {there} in the ring"));
+            let why = match (here, there) {
+                // What has no padding has no other size or offsets for it.
+                (4, 8) | (8, 4) => WIDTH,
+                _ => "",
+            };
+            found.push(format!("alignment {here} here, {there} in the ring{why}"));
         }
         self.compare_fields(theirs, &mut found);
         if found.is_empty() {
@@ -353,6 +360,10 @@ impl Description {
         fields.map(|field| (field.path.as_str(), field)).collect()
     }
 }
+
+/// Why a type that is written in the same way can be aligned differently.
+const WIDTH: &str = " (programs of 32 bits align 64-bit numbers to 4 bytes: a struct with `#[repr(C, align(8))]` is \
+                     the same in all)";
 
 /// The fields of a description, by their paths.
 type Fields<'a> = BTreeMap<&'a str, &'a Field>;

@@ -58,6 +58,20 @@ pub enum Cause {
         /// Their bits.
         unknown: u64,
     },
+    /// It was made by a program in which rings lie differently in memory.
+    Layout {
+        /// What differs, in bytes.
+        what: &'static str,
+        /// In this program.
+        here: u64,
+        /// In the ring.
+        there: u64,
+    },
+    /// It is larger than what a program with pointers of this width can have in memory.
+    TooWide {
+        /// How many bytes it takes.
+        len: u64,
+    },
     /// What it says of itself cannot be.
     Damaged(&'static str),
     /// Its events are of another type.
@@ -172,9 +186,21 @@ impl fmt::Display for Cause {
                 f,
                 "it has features that this version of the library does not know (bits {unknown:#x}): use a newer one"
             ),
-            Self::Damaged(what) => {
-                write!(f, "it is damaged ({what}): unlink it, and create it anew")
-            }
+            Self::Layout { what, here, there } => write!(
+                f,
+                "it was made by a program with another layout ({what}: {here} here, {there} in the ring): build both sides \
+                 with the same version of this library"
+            ),
+            Self::TooWide { len } => write!(
+                f,
+                "it takes {len} bytes, and a program of {} bits cannot have so many in memory: open it with one of 64",
+                usize::BITS
+            ),
+            Self::Damaged(what) => write!(
+                f,
+                "it is damaged ({what}): if no program that made or uses it can open it either, unlink \
+                 it and create it anew"
+            ),
             Self::Type { differences } => write!(
                 f,
                 "its events are of another type: {}. Build both sides from the same definition",

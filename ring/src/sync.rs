@@ -392,10 +392,6 @@ pub(crate) struct Fences {
 
 /// What the kernel is asked for.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    any(loom, not(target_os = "linux")),
-    expect(dead_code, reason = "nobody is asked")
-)]
 pub(crate) enum Membarrier {
     RegisterThreads,
     RegisterProcess,

@@ -17,6 +17,7 @@ mod system;
 mod unlinked;
 mod users;
 mod views;
+mod widths;
 
 use std::time::{Duration, Instant};
 
