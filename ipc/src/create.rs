@@ -26,6 +26,7 @@ use crate::header::{Extent, Header, describe};
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
+use crate::room::room;
 use crate::segment::{About, Segment, own_path};
 use crate::step::{Creation, reach};
 
@@ -145,7 +146,9 @@ impl SegmentBuilder {
 
     /// Creates the ring under a name that is free.
     ///
-    /// All of its memory is allocated here. A creator that dies leaves nothing.
+    /// All of its memory is allocated here. A creator that dies leaves nothing. A ring for which there is no memory, by
+    /// what the system has available or a cgroup of this process leaves, is refused before any of it is taken
+    /// ([`Cause::NoMemory`]); two that are made at the same time can still take more than there is.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -189,7 +192,8 @@ impl SegmentBuilder {
         Err(Cause::Exists.of(shown))
     }
 
-    /// Creates the ring without a name: see [`Segment::anonymous`].
+    /// Creates the ring without a name: see [`Segment::anonymous`]. No file system limits its size: what
+    /// [`SegmentBuilder::create`] says of memory is the only limit.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -283,6 +287,7 @@ impl SegmentBuilder {
         };
         let extent = Extent { len, ..extent };
         let needed = len as u64;
+        look_for_room(&file, needed)?;
         match fallocate(file.borrow()?, FallocateFlags::empty(), 0, needed) {
             Ok(()) => {}
             Err(Errno::NOMEM | Errno::NOSPC) if self.huge_pages => {
@@ -342,6 +347,26 @@ impl SegmentBuilder {
     }
 }
 
+/// Refuses a file of this length for which there is no space or memory, before any of it is taken.
+fn look_for_room(file: &Descriptor, needed: u64) -> Result<(), Cause> {
+    let system = fstatfs(file.borrow()?).map_err(io::Error::from)?;
+    if system.f_type as u64 != TMPFS {
+        return Ok(()); // Huge pages are counted apart, and what lies on a disk leaves memory.
+    }
+    let free = (system.f_bavail as u64).saturating_mul(system.f_bsize as u64);
+    if system.f_blocks != 0 && free < needed {
+        return Err(Cause::NoSpace { needed });
+    }
+    match room() {
+        Some(room) if room.bytes < needed => Err(Cause::NoMemory {
+            needed,
+            available: room.bytes,
+            limit: room.limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A ring that [`SegmentBuilder::fill`] has made, as a value.
 fn attached<T: Plain>(
     memory: Memory,
@@ -365,6 +390,9 @@ fn attached<T: Plain>(
 const MOST_RACES: u32 = 100;
 
 const HUGE_PAGE: usize = 2 << 20;
+
+/// How a `tmpfs` calls itself, and memory without a name.
+const TMPFS: u64 = 0x0102_1994;
 
 /// How a `hugetlbfs` calls itself.
 const HUGETLBFS: u64 = 0x9584_58f6;

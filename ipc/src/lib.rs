@@ -82,6 +82,7 @@ mod view;
 mod descriptor;
 mod header;
 mod memory;
+mod room;
 mod step;
 
 // What the compiler refuses.

@@ -108,10 +108,19 @@ pub enum Cause {
         /// The key.
         key: String,
     },
-    /// There is not so much memory.
+    /// The file system has not so much space.
     NoSpace {
         /// How many bytes it takes.
         needed: u64,
+    },
+    /// There is not so much memory: to take it all the same would have the kernel kill processes, whichever.
+    NoMemory {
+        /// How many bytes it takes.
+        needed: u64,
+        /// How many there are.
+        available: u64,
+        /// Whose limit that is: the system's, or that of a memory cgroup.
+        limit: String,
     },
     /// The system has no such pages for it.
     HugePages {
@@ -230,6 +239,15 @@ impl fmt::Display for Cause {
                 f,
                 "it takes {needed} bytes of shared memory, and there are not so many: make the ring smaller, or the file \
                  system larger"
+            ),
+            Self::NoMemory {
+                needed,
+                available,
+                limit,
+            } => write!(
+                f,
+                "it takes {needed} bytes of memory, and {available} are available by the limit of {limit}: make the ring \
+                 smaller, or raise the limit"
             ),
             Self::HugePages { why } => write!(f, "no huge pages: {why}"),
             Self::Locking { error } => write!(
