@@ -320,8 +320,8 @@ impl SegmentBuilder {
         }
         let event = alloc::Layout::new::<T>();
         // SAFETY: the file is as long as `extent` says, which goes by the size and alignment of `T` (`describe`), and
-        // nobody else has it yet.
-        unsafe { self.ring.format(memory.base(), event, T::new_zeroed) }.map_err(Cause::Build)?;
+        // nobody else has it yet. What was allocated is zeroes, of which any type that is `Plain` has a value.
+        unsafe { self.ring.format_zeroed(memory.base(), event) }.map_err(Cause::Build)?;
         reach(Creation::Format);
         Ok(memory)
     }

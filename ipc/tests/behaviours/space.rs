@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ipc::{Cause, Directory, Segment, SegmentError};
+use annulus_ring::Ring;
 use rustix::fs::statvfs;
 
 use crate::place::Place;
@@ -77,6 +78,49 @@ fn d7_a_ring_larger_than_the_file_system_is_no_space_and_leaves_nothing() {
         "{text}"
     );
     assert_eq!(place.directory().names().expect("it is there"), ["first"]);
+}
+
+#[test]
+fn d25_events_for_which_a_stack_has_no_room_are_created_published_read_and_observed_in_place() {
+    const SIZE: usize = 4 << 20;
+    let run = || {
+        let place = Place::new();
+        let builder = Segment::builder(Ring::builder(2).observable());
+        let builder = builder.directory(place.directory().clone());
+        let named = builder
+            .create::<[u8; SIZE]>("frames")
+            .expect("there is memory");
+        let view = place
+            .directory()
+            .view::<[u8; SIZE]>("frames")
+            .expect("it is there");
+        let opened = place.open::<[u8; SIZE]>("frames");
+        let nameless = builder.anonymous::<[u8; SIZE]>().expect("there is memory");
+        for ring in [opened, nameless] {
+            let mut book = ring.consumer("book").join().expect("it joins");
+            let mut feed = ring.producer().expect("it joins");
+            feed.publish(|frame| frame[SIZE - 1] = 7)
+                .expect("there is room");
+            let batch = book.try_next_batch().expect("an event");
+            assert_eq!([batch[0][0], batch[0][SIZE - 1]], [0, 7]);
+        }
+        let mut tap = view.observer().expect("it is observable");
+        named
+            .producer()
+            .expect("it joins")
+            .publish(|frame| frame.fill(8))
+            .expect("nobody gates");
+        let frame = vec![0; SIZE].into_boxed_slice();
+        let mut frame: Box<[u8; SIZE]> = frame.try_into().expect("it is as long");
+        while tap
+            .next_into_deadline(&mut frame, deadline())
+            .expect("an event")
+            == 0
+        {}
+        assert!(frame.iter().all(|byte| *byte == 8));
+    };
+    let thread = thread::Builder::new().stack_size(SIZE / 4).spawn(run);
+    thread.expect("a thread").join().expect("no panic");
 }
 
 /// A small file system, which is unmounted with this value.
@@ -251,7 +295,10 @@ fn spend(words: &[&str]) {
     };
     hear();
     system::limit_files(1 << 30);
-    say(format!("refused by {}", largest(1 << 36)));
+    say(format!(
+        "refused by {}",
+        largest(1 << (usize::BITS / 2 + 4))
+    ));
     hear();
     say(format!("refused by {}", largest(1 << 24)));
     hear();

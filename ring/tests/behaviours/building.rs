@@ -2,7 +2,7 @@
 
 use annulus_ring::{BuildError, Producers, Ring, RingBuilder};
 
-use crate::{KINDS, consumer, feed};
+use crate::{KINDS, LAYOUTS, consumer, feed};
 
 #[test]
 fn b1_a_capacity_that_is_no_power_of_two_is_an_error() {
@@ -80,4 +80,32 @@ fn the_table_has_room_for_the_consumers_required_and_a_producer() {
         let refused = BuildError::RequiredConsumers { required, members };
         assert_eq!(build(required, members), Err(refused));
     }
+}
+
+/// Runs this on a thread with so much stack.
+pub(crate) fn with_stack<R: Send + 'static>(
+    bytes: usize,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let thread = std::thread::Builder::new().stack_size(bytes).spawn(run);
+    thread.unwrap().join().unwrap()
+}
+
+/// The size of an event for which few stacks have room.
+pub(crate) const LARGE: usize = 4 << 20;
+
+#[test]
+fn d25_an_event_that_the_factory_returns_is_moved_once() {
+    // There is room for one that is returned, and not for another.
+    with_stack(LARGE + LARGE / 2, || {
+        for layout in LAYOUTS {
+            let ring = Ring::builder(2).layout(layout).build(|| [7_u8; LARGE]);
+            let ring = ring.unwrap();
+            let mut book = ring.consumer("book").join().unwrap();
+            let mut feed = ring.producer().unwrap();
+            feed.publish(|event| event[LARGE - 1] = 8).unwrap();
+            let batch = book.try_next_batch().unwrap();
+            assert_eq!([batch[0][0], batch[0][LARGE - 1]], [7, 8]);
+        }
+    });
 }
