@@ -60,8 +60,9 @@
 //! 5. The start of the file is checked once and copied; what can change is checked each time it is read, so that
 //!    whatever others write there is an error or wrong data here, and no access outside of the ring.
 //! 6. What events say is not checked: any bits are a value of a [`Plain`] type, and may be a hostile writer's.
-//! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS: hand over sealed
-//!    [memory without a name](Segment::anonymous) where that is a risk.
+//! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS, and so may one with holes, if
+//!    they are made after it was opened: hand over sealed [memory without a name](Segment::anonymous) where that is a
+//!    risk.
 //! 8. After a `fork` the child's copies of what its parent had opened are errors and keep nobody alive; a bare `clone`
 //!    system call without the C library goes by that.
 //! 9. It is memory: nothing survives the machine, a loss of power, or the last process after the name is gone.

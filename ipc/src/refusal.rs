@@ -72,6 +72,14 @@ pub enum Cause {
         /// How many bytes it takes.
         len: u64,
     },
+    /// Its file is as long as it has to be, but has holes: it is a copy that leaves them out, or was cut and made long
+    /// again.
+    Holes {
+        /// How many bytes it takes.
+        needed: u64,
+        /// How many of them there are.
+        there: u64,
+    },
     /// What it says of itself cannot be.
     Damaged(&'static str),
     /// Its events are of another type.
@@ -204,6 +212,11 @@ impl fmt::Display for Cause {
                 f,
                 "it takes {len} bytes, and a program of {} bits cannot have so many in memory: open it with one of 64",
                 usize::BITS
+            ),
+            Self::Holes { needed, there } => write!(
+                f,
+                "its file has holes ({there} of {needed} bytes are there), and memory for them may be missing when they are \
+                 used: unlink it, and create it anew"
             ),
             Self::Damaged(what) => write!(
                 f,

@@ -313,6 +313,13 @@ pub(crate) fn look_into(
         }
     }
     let (header, extent) = Header::decode(&bytes[..len], stat.st_size as u64)?;
+    // What is not there yet would be taken when it is first used, and that ends processes if there is nothing left. Who
+    // removes a ring does not look into it.
+    let there = (stat.st_blocks as u64).saturating_mul(512);
+    let needed = extent.len as u64;
+    if there < needed && access != Access::Remove {
+        return Err(Cause::Holes { needed, there });
+    }
     // Huge pages are mapped as a whole; no more than there is, and no more than it takes.
     let block = usize::try_from(stat.st_blksize).unwrap_or(1).max(1);
     let whole = extent.len.checked_next_multiple_of(block);

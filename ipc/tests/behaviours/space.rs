@@ -309,6 +309,43 @@ fn spend(words: &[&str]) {
 }
 
 #[test]
+fn d26_a_file_with_holes_is_refused_before_anything_is_read_there_and_can_be_removed() {
+    let place = Place::new();
+    let path = |name: &str| place.directory().as_path().join(name);
+    drop(place.create::<u64>("whole", 1 << 12));
+    let bytes = fs::read(path("whole")).expect("it can be read");
+    // Its first pages, which say what it is, are there.
+    let copy = File::create_new(path("copy")).expect("it is free");
+    copy.set_len(bytes.len() as u64).expect("it is ours");
+    (&copy).write_all(&bytes[..8192]).expect("it is ours");
+
+    let directory = place.directory();
+    let open_or_create = Segment::builder(1 << 12).directory(directory.clone());
+    let refusals = [
+        directory.open::<u64>("copy").map(drop),
+        directory.view::<u64>("copy").map(drop),
+        directory.inspect("copy").map(drop),
+        open_or_create.open_or_create::<u64>("copy").map(drop),
+    ];
+    for refusal in refusals {
+        let error = refusal.expect_err("it has holes");
+        assert!(
+            matches!(error.cause, Cause::Holes { there: 8192, .. }),
+            "{error}"
+        );
+        let text = format!("8192 of {} bytes are there", bytes.len());
+        assert!(error.to_string().contains(&text), "{error}");
+    }
+    assert_eq!(
+        copy.metadata().expect("it is open").blocks(),
+        16,
+        "nothing was taken"
+    );
+    directory.unlink_unused("copy").expect("nobody uses it");
+    drop(place.open::<u64>("whole"));
+}
+
+#[test]
 fn a_file_system_without_files_that_have_no_name_is_refused() {
     let test = "a_file_system_without_files_that_have_no_name";
     if !system::is_root_for(test) {
