@@ -30,6 +30,30 @@ const QUOTE: Quote = Quote {
 };
 
 #[test]
+fn d13_without_proc_the_commands_fail_and_say_what_is_missing() {
+    let own = Own::new("no-proc");
+    drop(own.create("quotes", 8));
+    for command in [&["ls"][..], &["stat", "quotes"], &["gc", "--yes"]] {
+        let program = own.command(command);
+        let hide = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+        let mut hidden = Command::new("unshare");
+        hidden
+            .args(["--mount", "sh", "-c", hide])
+            .arg(program.get_program());
+        hidden.args(program.get_args()).env("ANNULUS_DIR", &own.0);
+        let output = hidden.output().unwrap();
+        let said = text(&output.stderr);
+        if said.starts_with("unshare:") || said.starts_with("mount:") {
+            eprintln!("skipped: d13_without_proc: {said}");
+            return;
+        }
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {output:?}");
+        assert!(said.contains("mount /proc"), "{command:?}: {said}");
+    }
+    assert!(own.file("quotes").exists());
+}
+
+#[test]
 fn a_list_tells_how_rings_are() {
     let own = Own::new("list");
     let quotes = own.create("quotes", 8);

@@ -6,7 +6,6 @@
 
 use std::alloc;
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::fchown;
@@ -15,19 +14,20 @@ use std::sync::Arc;
 
 use annulus_ring::{RingBuilder, SharedMemory};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
-    fcntl_add_seals, fstatfs, linkat, memfd_create, open,
+    AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fstatfs, linkat,
+    memfd_create, open,
 };
 use rustix::io::{Errno, pwrite};
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, own_path};
 use crate::directory::Directory;
-use crate::header::{Extent, Header, describe};
+use crate::header::{Extent, Header, PAGE, describe};
+use crate::interrupted::{allocate, retried};
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
 use crate::room::room;
-use crate::segment::{About, Segment, own_path};
+use crate::segment::{About, Segment};
 use crate::step::{Creation, reach};
 
 /// How a ring in shared memory is to be made; made by [`Segment::builder`].
@@ -211,9 +211,7 @@ impl SegmentBuilder {
         let (bytes, extent) = header.encode()?;
         self.directory.make()?;
         let directory = File::open(self.directory.as_path())?;
-        if self.huge_pages
-            && fstatfs(&directory).map_err(io::Error::from)?.f_type as u64 != HUGETLBFS
-        {
+        if self.huge_pages && retried(|| fstatfs(&directory))?.f_type as u64 != HUGETLBFS {
             return Err(Cause::HugePages {
                 why: "the directory is not on a hugetlbfs: mount one, and use a directory there"
                     .to_owned(),
@@ -232,19 +230,17 @@ impl SegmentBuilder {
             _ => error.into(),
         })?;
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
-        fchmod(file.borrow()?, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
+        let opened = file.borrow()?;
+        retried(|| fchmod(opened, Mode::RUSR | Mode::WUSR))?;
         let memory = self.fill::<T>(file, &bytes, extent, true)?;
         let file = memory.file.borrow()?;
-        fchmod(file, Mode::from_raw_mode(self.mode & 0o777)).map_err(io::Error::from)?;
+        retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
-            fchown(file, None, Some(group))?;
+            retried(|| fchown(file, None, Some(group)))?;
         }
-        let own = CString::new(own_path(file)).map_err(io::Error::from)?;
-        match linkat(CWD, own, CWD, &path, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => reach(Creation::Link),
-            Err(Errno::EXIST) => return Err(Cause::Exists),
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
+        let own = own_path(file)?;
+        retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW))?;
+        reach(Creation::Link);
         attached(memory, header, Some((name.to_owned(), path)))
     }
 
@@ -258,7 +254,8 @@ impl SegmentBuilder {
         let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
         let memory = self.fill::<T>(file, &bytes, extent, false)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        fcntl_add_seals(memory.file.borrow()?, seals).map_err(io::Error::from)?;
+        let file = memory.file.borrow()?;
+        retried(|| fcntl_add_seals(file, seals))?;
         attached(memory, header, None)
     }
 
@@ -288,7 +285,8 @@ impl SegmentBuilder {
         let extent = Extent { len, ..extent };
         let needed = len as u64;
         look_for_room(&file, needed)?;
-        match fallocate(file.borrow()?, FallocateFlags::empty(), 0, needed) {
+        let page = if self.huge_pages { HUGE_PAGE } else { PAGE };
+        match allocate(file.borrow()?, needed, page as u64) {
             Ok(()) => {}
             Err(Errno::NOMEM | Errno::NOSPC) if self.huge_pages => {
                 let pages = len / HUGE_PAGE;
@@ -313,7 +311,8 @@ impl SegmentBuilder {
             // SAFETY: the map is as long as the file, which nobody else has yet.
             unsafe { start.copy_from_nonoverlapping(header.as_ptr(), header.len()) };
         } else {
-            let written = pwrite(memory.file.borrow()?, header, 0).map_err(io::Error::from)?;
+            let file = memory.file.borrow()?;
+            let written = retried(|| pwrite(file, header, 0))?;
             if written != header.len() {
                 return Err(Cause::NoSpace { needed });
             }
@@ -349,7 +348,8 @@ impl SegmentBuilder {
 
 /// Refuses a file of this length for which there is no space or memory, before any of it is taken.
 fn look_for_room(file: &Descriptor, needed: u64) -> Result<(), Cause> {
-    let system = fstatfs(file.borrow()?).map_err(io::Error::from)?;
+    let file = file.borrow()?;
+    let system = retried(|| fstatfs(file))?;
     if system.f_type as u64 != TMPFS {
         return Ok(()); // Huge pages are counted apart, and what lies on a disk leaves memory.
     }

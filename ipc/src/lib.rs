@@ -49,8 +49,9 @@
 //!
 //! # What to trust
 //!
-//! 1. Whoever may write to a ring's file is trusted not to do so but through this library. Who may only read it changes
-//!    nothing, but can lock the file against those who want to join, leave, or recover the dead.
+//! 1. Whoever may write to a ring's file is trusted not to do so but through this library, and its owner is this user,
+//!    root, or somebody who is [trusted](Directory::trust). Who may only read it changes nothing, but can lock the file
+//!    against those who want to join, leave, or recover the dead.
 //! 2. A process may end at any instruction, by any signal: what it had published is delivered, what it had claimed
 //!    is skipped, what it held up goes on, and nothing is leaked.
 //! 3. A death is proven by a lock of the kernel's, which ends when the process has, and never guessed from the time
@@ -82,6 +83,7 @@ mod view;
 // How it works.
 mod descriptor;
 mod header;
+mod interrupted;
 mod memory;
 mod room;
 mod step;

@@ -3,15 +3,17 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use annulus_ring::{Lease, SharedMemory};
+use annulus_ring::{Lease, RingBuilder, SharedMemory};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Stat, fstat};
 
 use crate::descriptor::{Descriptor, Map};
 use crate::header::Extent;
+use crate::interrupted::retried;
 use crate::refusal::Cause;
 
 /// What a ring is opened for.
@@ -32,6 +34,15 @@ impl Access {
     pub(crate) fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Remove)
     }
+
+    /// The ring as it is used by who has it open for this. Who cannot write to it wakes nobody: with parking, the kernel
+    /// would be told to interrupt this process too when others go to sleep.
+    pub(crate) fn as_used(self, ring: &RingBuilder) -> RingBuilder {
+        match self {
+            Self::Write => ring.clone(),
+            _ => ring.clone().no_parking(),
+        }
+    }
 }
 
 /// A ring's file, mapped, with the locks in it.
@@ -39,10 +50,12 @@ impl Access {
 /// Byte 0 of the file is the lock of the member table, byte `1 + row` the lease of a row. The descriptor `locks`
 /// has an open file description that is neither mapped nor a member's: it tests for leases, as locks of the same
 /// description are not seen, and locks the table. Each lease has a description of its own.
+///
+/// Everything that has the file open has its map too, and drops that last: see [`descriptor`](crate::descriptor).
 pub(crate) struct Memory {
-    pub(crate) map: Map,
     pub(crate) file: Descriptor,
     locks: Descriptor,
+    pub(crate) map: Arc<Map>,
     /// Where the ring starts in the map.
     ring: usize,
     is_named: bool,
@@ -62,15 +75,23 @@ impl Memory {
             let mut options = MmapOptions::new();
             options.len(len);
             match access {
-                Access::Write => options.populate().map_raw(file.as_raw_fd()),
-                Access::Read => options.populate().map_raw_read_only(file.as_raw_fd()),
-                // A few of its pages will do; and a file that somebody has left there may be all holes, which
-                // would take memory.
-                Access::Inspect | Access::Remove => options.map_raw_read_only(file.as_raw_fd()),
+                Access::Write => options.map_raw(file.as_raw_fd()),
+                _ => options.map_raw_read_only(file.as_raw_fd()),
             }
         };
+        let map = Map::of(ring, || map(&file))?;
+        // To inspect it a few of its pages will do; and a file that somebody has left there may be all holes, which
+        // would take memory.
+        if matches!(access, Access::Write | Access::Read) {
+            map.populate().map_err(|error| match error.raw_os_error() {
+                Some(libc::EFAULT) => {
+                    Cause::Damaged("length of the file, which was cut short, or has holes")
+                }
+                _ => error.into(),
+            })?;
+        }
         Ok(Self {
-            map: Map::of(ring, || map(&file))?,
+            map: Arc::new(map),
             locks: file.reopen(access.writes())?,
             file,
             ring,
@@ -125,7 +146,7 @@ unsafe impl SharedMemory for Memory {
     fn lease(&self, row: usize) -> Result<Option<Lease>, String> {
         let lease = || {
             let lease = self.file.reopen(true)?;
-            Ok::<_, io::Error>(lease.try_lock(lease_of(row))?.then_some(lease))
+            Ok::<_, Cause>(lease.try_lock(lease_of(row))?.then_some(lease))
         };
         if self.is_named && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
             return Err(
@@ -133,7 +154,7 @@ unsafe impl SharedMemory for Memory {
             );
         }
         match lease() {
-            Ok(lease) => Ok(lease.map(|lease| Box::new(lease) as Lease)),
+            Ok(lease) => Ok(lease.map(|lease| Box::new((lease, self.map.clone())) as Lease)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -150,7 +171,8 @@ unsafe impl SharedMemory for Memory {
 
 impl Memory {
     pub(crate) fn stat(&self) -> io::Result<Stat> {
-        Ok(fstat(self.file.borrow()?)?)
+        let file = self.file.borrow()?;
+        retried(|| fstat(file))
     }
 
     /// Runs `change` if nobody has the table locked, and nobody can join meanwhile.
@@ -183,8 +205,14 @@ mod tests {
             ring: 4096,
             len: 1 << 20,
         };
-        for access in [Access::Write, Access::Read, Access::Inspect, Access::Remove] {
-            ftruncate(file.borrow().unwrap(), 8192).unwrap();
+        ftruncate(file.borrow().unwrap(), 8192).unwrap();
+        for access in [Access::Write, Access::Read] {
+            let file = file.reopen(true).unwrap();
+            let error = Memory::map(file, extent, access, false).err();
+            assert!(matches!(error, Some(Cause::Damaged(_))), "{error:?}");
+        }
+        // Who touches only some of it does not find out.
+        for access in [Access::Inspect, Access::Remove] {
             let memory = Memory::map(file.reopen(true).unwrap(), extent, access, false).unwrap();
             let start = memory.map.base().addr().get();
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

@@ -42,6 +42,16 @@ pub enum Cause {
     NotFound,
     /// What is there belongs to others, who have not let this user in.
     NotAllowed,
+    /// What is there belongs to a user that is not trusted: see [`Directory::trust`](crate::Directory::trust).
+    NotTrusted {
+        /// The number of that user.
+        owner: u32,
+    },
+    /// The system does not show this process its own open files, by which a ring is opened again, for its locks.
+    NoProc {
+        /// What it says.
+        error: io::Error,
+    },
     /// What is there is no ring.
     NotARing,
     /// It was made by a version of this library whose rings lie differently in memory.
@@ -191,6 +201,18 @@ impl fmt::Display for Cause {
                 "this user may not do that: its creator lets others in by the mode and the group (observers need \
                  to read, members to write too)",
             ),
+            Self::NotTrusted { owner } => write!(
+                f,
+                "it belongs to user {owner}, and by default only rings of this user and of root are opened, as anybody may \
+                 have left a file of that name there: if you trust that user, open it by a directory that does, \
+                 Directory::trust({owner})"
+            ),
+            Self::NoProc { error } => write!(
+                f,
+                "the system does not show this process its own open files in /proc/thread-self/fd ({error}), by which a \
+                 ring is opened again for its locks: mount /proc (`mount -t proc proc /proc`), and do not hide it from \
+                 this process"
+            ),
             Self::NotARing => f.write_str("there is a file of that name, but it is no ring"),
             Self::Version { major, minor } => write!(
                 f,
@@ -282,7 +304,9 @@ impl fmt::Display for Cause {
 impl Error for SegmentError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
-            Cause::System(error) | Cause::Locking { error } => Some(error),
+            Cause::System(error) | Cause::Locking { error } | Cause::NoProc { error } => {
+                Some(error)
+            }
             Cause::Build(error) => Some(error),
             _ => None,
         }

@@ -3,10 +3,9 @@
 use std::alloc;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use crate::create::SegmentBuilder;
 use crate::descriptor::Descriptor;
 use crate::directory::Directory;
 use crate::header::{Extent, Header, MAX_HEADER, describe};
+use crate::interrupted::retried;
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
@@ -147,13 +147,16 @@ impl<T: Plain> Segment<T> {
     }
 
     fn from_sealed(fd: OwnedFd) -> Result<Self, Cause> {
-        let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
+        let seals = retried(|| fcntl_get_seals(&fd)).unwrap_or(SealFlags::empty());
         if !seals.contains(SealFlags::SHRINK) {
             return Err(Cause::NotSealed);
         }
         // Opened anew: a description that others have too does not do for locks.
-        let file = Descriptor::open(|| File::options().read(true).write(true).open(own_path(&fd)))?;
-        attach(file, Access::Write, None)
+        attach(
+            Descriptor::open_again(fd.as_fd(), true)?,
+            Access::Write,
+            None,
+        )
     }
 }
 
@@ -270,7 +273,12 @@ pub(crate) fn attach<T: Plain>(
     // SAFETY: what the header says was checked, and that its events have the size and alignment of `T` (`describe`), of
     // which any bytes are a value; and by the header its creator says that it was formatted so. What others make of it since then is
     // checked whenever it is read.
-    let ring = unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
+    let ring = unsafe {
+        access
+            .as_used(&about.header.ring)
+            .attach(memory.clone(), event)
+    };
+    let ring = ring.map_err(Cause::Build)?;
     Ok(Segment {
         ring,
         memory,
@@ -287,9 +295,8 @@ pub(crate) fn attach_untyped(
     let memory = Arc::new(memory);
     // SAFETY: as in `attach`; of its events nothing is read.
     let ring = unsafe {
-        about
-            .header
-            .ring
+        Access::Inspect
+            .as_used(&about.header.ring)
             .attach::<()>(memory.clone(), about.header.event()?)
     };
     Ok((ring.map_err(Cause::Build)?, memory, about))
@@ -300,14 +307,15 @@ pub(crate) fn look_into(
     access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Memory, About), Cause> {
-    let stat = fstat(file.borrow()?).map_err(io::Error::from)?;
+    let opened = file.borrow()?;
+    let stat = retried(|| fstat(opened))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Cause::NotARing);
     }
     let mut bytes = vec![0; MAX_HEADER];
     let mut len = 0;
     while len < MAX_HEADER {
-        match pread(file.borrow()?, &mut bytes[len..], len as u64).map_err(io::Error::from)? {
+        match retried(|| pread(opened, &mut bytes[len..], len as u64))? {
             0 => break,
             read => len += read,
         }
@@ -328,9 +336,4 @@ pub(crate) fn look_into(
     let memory = Memory::map(file, Extent { len, ..extent }, access, named.is_some())?;
     let (name, path) = named.unzip();
     Ok((memory, About { name, path, header }))
-}
-
-/// The name by which this process can open a file that it has open.
-pub(crate) fn own_path(fd: impl AsFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }

@@ -85,6 +85,9 @@ pub unsafe trait Liveness {
     /// again, and that everything it has done is visible here. `None` if it lives, if that is not known,
     /// or if somebody else has the proof. Does not wait.
     ///
+    /// It is called with the member table locked, for each row and perhaps more than once: as long as it takes nobody
+    /// joins or leaves. So it must not use the ring, nor wait for anybody who does.
+    ///
     /// A row that no member has may be dead or not.
     ///
     /// # Examples

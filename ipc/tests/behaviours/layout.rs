@@ -1,7 +1,7 @@
 //! The bytes of a ring's file, as version 2.0 of the layout has them.
 //!
 //! They are written out here, and not taken from the code: programs that were built with another version of this
-//! library read them, and programs for another width of pointers: [`widths`](crate::widths) runs these tests there too. Who has to change one of these tests changes what others find in rings: that takes another
+//! library read them, and programs for another width of pointers: the test program `widths` runs these tests there too. Who has to change one of these tests changes what others find in rings: that takes another
 //! version of the layout, or a feature bit.
 
 use std::fs;

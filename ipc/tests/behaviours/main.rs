@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod calls;
 mod forks;
 mod handover;
 mod layout;
@@ -13,11 +14,11 @@ mod place;
 mod roles;
 mod segments;
 mod space;
+mod surroundings;
 mod system;
 mod unlinked;
 mod users;
 mod views;
-mod widths;
 
 use std::time::{Duration, Instant};
 

@@ -6,13 +6,12 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{self, Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::{
-    LONG, forks, handover, members, segments, space, system, unlinked, users, views, widths,
+    LONG, forks, handover, members, segments, space, surroundings, system, unlinked, users, views,
 };
 
 /// A role: its name, and what it does with the words that it is given.
@@ -28,7 +27,7 @@ fn roles() -> impl Iterator<Item = Role> {
         unlinked::ROLES,
         views::ROLES,
         users::ROLES,
-        widths::ROLES,
+        surroundings::ROLES,
     ];
     all.into_iter().flatten().copied()
 }
@@ -86,16 +85,7 @@ impl Player {
     /// Starts it by another program, which runs what follows it.
     pub(crate) fn start_by(by: &[&str], role: &str, words: &[&str]) -> Self {
         let own = env::current_exe().expect("this program has a file");
-        Self::start_line(by, &own, role, words)
-    }
-
-    /// Starts another program that has the same roles.
-    pub(crate) fn start_program(program: &Path, role: &str, words: &[&str]) -> Self {
-        Self::start_line(&[], program, role, words)
-    }
-
-    fn start_line(by: &[&str], program: &Path, role: &str, words: &[&str]) -> Self {
-        let own = program.to_str().expect("of a plain name");
+        let own = own.to_str().expect("of a plain name");
         let mut line = by.iter().copied().chain([own]);
         let mut command = Command::new(line.next().expect("a program"));
         let mut wanted = vec![role];

@@ -3,18 +3,24 @@
 //! The other program is this one, compiled for the other width, where the toolchain has what that takes:
 //! `rustup target add i686-unknown-linux-musl`.
 
-use std::path::PathBuf;
-use std::process::Command;
+#![cfg(target_os = "linux")]
+
+#[path = "../behaviours/layout.rs"]
+mod layout;
+#[path = "../behaviours/place.rs"]
+mod place;
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use annulus_ipc::{Directory, Plain, Segment};
-use annulus_ring::{Consumer, Layout, Producer, Producers, Ring, SharedProducer};
+use annulus_ring::{Consumer, Layout, Producer, Producers, Ring, RingBuilder, SharedProducer};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::place::Place;
-use crate::roles::{Player, Role, hear, say};
-use crate::{deadline, system};
-
-pub(crate) const ROLES: &[Role] = &[("narrow", be_narrow)];
+use place::Place;
 
 const TARGET: &str = "i686-unknown-linux-musl";
 
@@ -52,7 +58,10 @@ fn narrow_program(test: &str) -> Option<PathBuf> {
     let is_there = libraries
         .is_some_and(|path| !path.trim().is_empty() && PathBuf::from(path.trim()).exists());
     if usize::BITS != 64 || !is_there {
-        system::skip(test, &format!("the toolchain has no {TARGET}"));
+        let _ = writeln!(
+            io::stderr(),
+            "skipped: {test}: the toolchain has no {TARGET}"
+        );
         return None;
     }
     let built = Command::new(env!("CARGO"))
@@ -67,7 +76,7 @@ fn narrow_program(test: &str) -> Option<PathBuf> {
             "--package",
             "annulus-ipc",
             "--test",
-            "behaviours",
+            "widths",
             "--target",
             TARGET,
         ])
@@ -116,7 +125,7 @@ fn take(book: &mut Consumer<Tick>, count: u64) {
     assert_eq!(next, count);
 }
 
-fn builder(kind: Producers, layout: Layout) -> annulus_ring::RingBuilder {
+fn builder(kind: Producers, layout: Layout) -> RingBuilder {
     Ring::builder(64).producers(kind).layout(layout).members(8)
 }
 
@@ -126,6 +135,11 @@ const KINDS: [(Producers, Layout); 4] = [
     (Producers::Many, Layout::Beside),
     (Producers::Many, Layout::Apart),
 ];
+
+/// Nothing takes so long, on a machine that is busy with other things.
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
 
 const EVENTS: u64 = 2_000;
 
@@ -138,18 +152,18 @@ fn d22_programs_of_32_and_of_64_bits_share_a_ring_whoever_has_made_it_and_outliv
     for (n, (kind, layout)) in KINDS.into_iter().enumerate() {
         for wide_makes in [true, false] {
             let name = format!("ring-{n}-{wide_makes}");
-            let mut narrow = Player::start_program(&program, "narrow", &[place.path(), &name]);
-            assert_eq!(narrow.says(), "32");
+            let mut narrow = Narrow::start(&program, &place, &name);
+            assert_eq!(narrow.says(), "32 bits");
             let ring = if wide_makes {
                 place.create::<Tick>(&name, builder(kind, layout))
             } else {
-                narrow.does(&format!("create {n}"));
+                narrow.obeys(&format!("create {n}"));
                 place.open::<Tick>(&name)
             };
-            narrow.does("open");
+            narrow.obeys("open");
 
             let mut book = ring.consumer("wide").join().expect("it joins");
-            narrow.does("join");
+            narrow.obeys("join");
             narrow.tell(&format!("take {EVENTS}"));
             let reader = std::thread::spawn(move || {
                 take(&mut book, EVENTS);
@@ -171,7 +185,7 @@ fn d22_programs_of_32_and_of_64_bits_share_a_ring_whoever_has_made_it_and_outliv
 
             // Its consumer holds up who is here, until it is dead.
             drop(book);
-            narrow.kill();
+            drop(narrow);
             publish(&mut join(&ring), EVENTS);
         }
     }
@@ -198,17 +212,97 @@ fn d22_events_that_are_aligned_differently_are_refused_by_the_other_width_with_w
     };
     let place = Place::new();
     drop(place.create::<u64>("ring", 8));
-    let mut narrow = Player::start_program(&program, "narrow", &[place.path(), "ring"]);
-    assert_eq!(narrow.says(), "32");
+    let mut narrow = Narrow::start(&program, &place, "ring");
+    assert_eq!(narrow.says(), "32 bits");
     let said = narrow.ask("open u64");
     assert!(said.contains("alignment 4 here, 8 in the ring"), "{said}");
     assert!(said.contains("`#[repr(C, align(8))]`"), "{said}");
     assert!(!said.contains("unlink"), "{said}");
 }
 
-fn be_narrow(words: &[&str]) {
-    let directory = Directory::at(words[0]);
-    say(usize::BITS.to_string());
+// ---------------------------------------------------------------------------------------------
+// The program of 32 bits
+// ---------------------------------------------------------------------------------------------
+
+/// Says which directory and ring to use, to a program that is to be told what to do.
+const VARIABLE: &str = "ANNULUS_TEST_NARROW";
+
+/// Stands before what it says; the rest of its output is the test harness's.
+const MARK: &str = "narrow: ";
+
+/// That program, running; it is killed with this value.
+struct Narrow {
+    process: Child,
+    ears: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Narrow {
+    fn start(program: &Path, place: &Place, ring: &str) -> Self {
+        let mut process = Command::new(program)
+            .args(["the_narrow_program", "--nocapture", "--test-threads=1"])
+            .env(VARIABLE, format!("{}\n{ring}", place.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let output = process.stdout.take().expect("it is piped");
+        Self {
+            ears: process.stdin.take().expect("it is piped"),
+            lines: BufReader::new(output).lines(),
+            process,
+        }
+    }
+
+    /// What it says next; everything that it waits for has a deadline.
+    fn says(&mut self) -> String {
+        let said = self.lines.by_ref().map_while(Result::ok);
+        let mut said = said.filter_map(|line| Some(line.split_once(MARK)?.1.to_owned()));
+        said.next().expect("it has failed")
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.ears, "{line}").expect("it listens");
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.says()
+    }
+
+    fn obeys(&mut self, line: &str) {
+        assert_eq!(self.ask(line), "ok", "{line}");
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // It may have ended.
+        let _ = self.process.wait();
+    }
+}
+
+fn say(line: &str) {
+    println!("{MARK}{line}");
+}
+
+/// A line from who tells this program what to do; it ends with that.
+fn hear() -> String {
+    let mut line = String::new();
+    match io::stdin().read_line(&mut line) {
+        Ok(0) | Err(_) => std::process::exit(0),
+        Ok(_) => line.trim_end().to_owned(),
+    }
+}
+
+#[test]
+fn the_narrow_program_does_what_it_is_told_when_a_test_asks_for_it() {
+    let Ok(words) = env::var(VARIABLE) else {
+        return; // It is a test run, and this is no test.
+    };
+    let (place, name) = words.split_once('\n').expect("two words");
+    let directory = Directory::at(place);
+    say(&format!("{} bits", usize::BITS));
     let (mut ring, mut book): (Option<Segment<Tick>>, Option<Consumer<Tick>>) = (None, None);
     loop {
         let line = hear();
@@ -219,20 +313,16 @@ fn be_narrow(words: &[&str]) {
             "create" => {
                 let (kind, layout) = KINDS[number as usize];
                 let builder = Segment::builder(builder(kind, layout)).directory(directory.clone());
-                drop(
-                    builder
-                        .create::<Tick>(words[1])
-                        .expect("a ring can be created"),
-                );
+                drop(builder.create::<Tick>(name).expect("a ring can be created"));
             }
-            "open" if argument == "u64" => match directory.open::<u64>(words[1]) {
+            "open" if argument == "u64" => match directory.open::<u64>(name) {
                 Ok(_) => {}
                 Err(error) => {
-                    say(error.to_string());
+                    say(&error.to_string());
                     continue;
                 }
             },
-            "open" => ring = Some(directory.open(words[1]).expect("it is there")),
+            "open" => ring = Some(directory.open(name).expect("it is there")),
             "join" => {
                 let ring = ring.as_ref().expect("it is open");
                 book = Some(ring.consumer("narrow").join().expect("it joins"));
