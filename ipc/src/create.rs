@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::fchown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annulus_ring::{RingBuilder, SharedMemory};
+use annulus_ring::{Liveness, RingBuilder, SharedMemory};
 use rustix::fs::{
     AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fstatfs, linkat,
     memfd_create, open,
@@ -160,7 +160,7 @@ impl SegmentBuilder {
         self.create_named(name).map_err(|cause| cause.of(shown))
     }
 
-    /// Opens the ring of this name or, if there is none, creates it.
+    /// Opens the ring of this name or, if there is none or it is over, creates it: see [`Segment::open_or_create`].
     ///
     /// # Errors
     /// See [`Cause`]; [`Cause::Differs`] if the one that is there has another capacity, kind of producers, or so.
@@ -175,13 +175,22 @@ impl SegmentBuilder {
                     cause: Cause::NotFound,
                     ..
                 }) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let is_another = matches!(error.cause, Cause::Type { .. });
+                    if !is_another || !self.is_out_of_the_way(name)? {
+                        return Err(error);
+                    }
+                }
                 Ok(segment) => {
-                    let differs = self.differs_from(&segment.about.header.ring);
-                    return match differs {
-                        Some(cause) => Err(cause.of(shown)),
-                        None => Ok(segment),
-                    };
+                    segment.close_if_asked();
+                    let is_over = segment.is_closed() && self.is_out_of_the_way(name)?;
+                    if !is_over && !segment.is_unlinked() {
+                        let differs = self.differs_from(&segment.about.header.ring);
+                        return match differs {
+                            Some(cause) => Err(cause.of(shown)),
+                            None => Ok(segment),
+                        };
+                    }
                 }
             }
             match self.create_named(name) {
@@ -203,6 +212,12 @@ impl SegmentBuilder {
     pub fn anonymous<T: Plain>(&self) -> Result<Segment<T>, SegmentError> {
         self.create_anonymous()
             .map_err(|cause| cause.of("without a name"))
+    }
+
+    /// Removes the ring of this name if it is over.
+    fn is_out_of_the_way(&self, name: &str) -> Result<bool, SegmentError> {
+        let removed = self.directory.remove_over(name);
+        removed.map_err(|cause| cause.of(self.directory.shown(name)))
     }
 
     fn create_named<T: Plain>(&self, name: &str) -> Result<Segment<T>, Cause> {
@@ -232,7 +247,7 @@ impl SegmentBuilder {
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
         let opened = file.borrow()?;
         retried(|| fchmod(opened, Mode::RUSR | Mode::WUSR))?;
-        let memory = self.fill::<T>(file, &bytes, extent, true)?;
+        let memory = self.fill::<T>(file, &bytes, extent, Some(&path))?;
         let file = memory.file.borrow()?;
         retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
@@ -252,7 +267,7 @@ impl SegmentBuilder {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
         }
         let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
-        let memory = self.fill::<T>(file, &bytes, extent, false)?;
+        let memory = self.fill::<T>(file, &bytes, extent, None)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         let file = memory.file.borrow()?;
         retried(|| fcntl_add_seals(file, seals))?;
@@ -275,7 +290,7 @@ impl SegmentBuilder {
         file: Descriptor,
         header: &[u8],
         extent: Extent,
-        is_named: bool,
+        path: Option<&Path>,
     ) -> Result<Memory, Cause> {
         let len = if self.huge_pages {
             extent.len.next_multiple_of(HUGE_PAGE)
@@ -299,7 +314,7 @@ impl SegmentBuilder {
             Err(error) => return Err(io::Error::from(error).into()),
         }
         reach(Creation::Allocate);
-        let memory = Memory::map(file, extent, Access::Write, is_named)?;
+        let memory = Memory::map(file, extent, Access::Write, path)?;
         if self.locked {
             memory
                 .map
@@ -384,6 +399,29 @@ fn attached<T: Plain>(
         memory,
         about: Arc::new(about),
     })
+}
+
+impl<T> Segment<T> {
+    /// Closes a ring that was to be closed by its only producer, which has died before it did. Whoever waits there does
+    /// that; but perhaps nobody does.
+    fn close_if_asked(&self) {
+        let members = self.about.header.ring.members;
+        if !self.is_closed() && !self.memory.is_used(members) {
+            self.recover(&Unleased(&self.memory));
+        }
+    }
+}
+
+/// Whose row has no lease is dead.
+struct Unleased<'m>(&'m Memory);
+
+// SAFETY: who has no lease has ended, as a `SharedMemory` says by its items 3 and 4, or has left or not yet begun.
+unsafe impl Liveness for Unleased<'_> {
+    type Proof = ();
+
+    fn prove_dead(&self, row: usize) -> Option<()> {
+        (!self.0.is_leased(row)).then_some(())
+    }
 }
 
 /// How often somebody else may create and remove a name between two looks of ours.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread;
@@ -58,7 +59,8 @@ pub(crate) struct Memory {
     pub(crate) map: Arc<Map>,
     /// Where the ring starts in the map.
     ring: usize,
-    is_named: bool,
+    /// Where others find it, if it has a name, whatever becomes the directory of this process.
+    path: Option<PathBuf>,
 }
 
 impl Memory {
@@ -68,7 +70,7 @@ impl Memory {
         file: Descriptor,
         Extent { ring, len }: Extent,
         access: Access,
-        is_named: bool,
+        path: Option<&Path>,
     ) -> Result<Self, Cause> {
         let map = |file: &Descriptor| -> io::Result<MmapRaw> {
             let file = file.borrow()?;
@@ -95,7 +97,7 @@ impl Memory {
             locks: file.reopen(access.writes())?,
             file,
             ring,
-            is_named,
+            path: path.and_then(|path| path::absolute(path).ok()),
         })
     }
 
@@ -148,7 +150,7 @@ unsafe impl SharedMemory for Memory {
             let lease = self.file.reopen(true)?;
             Ok::<_, Cause>(lease.try_lock(lease_of(row))?.then_some(lease))
         };
-        if self.is_named && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
+        if self.path.is_some() && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
             return Err(
                 "the ring's file has been removed: open the ring of that name anew".to_owned(),
             );
@@ -166,6 +168,18 @@ unsafe impl SharedMemory for Memory {
 
     fn process(&self) -> u32 {
         std::process::id()
+    }
+
+    fn is_unlinked(&self) -> bool {
+        let Some(path) = &self.path else {
+            return false;
+        };
+        match self.is_file_of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            // Who cannot tell by the name can tell whether there is any.
+            Err(_) => self.stat().is_ok_and(|stat| stat.st_nlink == 0),
+            Ok(is_it) => !is_it,
+        }
     }
 }
 
@@ -208,12 +222,12 @@ mod tests {
         ftruncate(file.borrow().unwrap(), 8192).unwrap();
         for access in [Access::Write, Access::Read] {
             let file = file.reopen(true).unwrap();
-            let error = Memory::map(file, extent, access, false).err();
+            let error = Memory::map(file, extent, access, None).err();
             assert!(matches!(error, Some(Cause::Damaged(_))), "{error:?}");
         }
         // Who touches only some of it does not find out.
         for access in [Access::Inspect, Access::Remove] {
-            let memory = Memory::map(file.reopen(true).unwrap(), extent, access, false).unwrap();
+            let memory = Memory::map(file.reopen(true).unwrap(), extent, access, None).unwrap();
             let start = memory.map.base().addr().get();
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
             let is_whole = maps.lines().any(|line| {

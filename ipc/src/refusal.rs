@@ -156,6 +156,8 @@ pub enum Cause {
     NotSealed,
     /// It has living members.
     InUse,
+    /// It is closed, and nobody uses it any more; but this user may not remove it to make it anew.
+    Closed,
     /// The system refuses for another reason.
     System(io::Error),
 }
@@ -294,6 +296,10 @@ impl fmt::Display for Cause {
             ),
             Self::NotSealed => f.write_str(
                 "it lies in memory that is not sealed, and could be cut short: hand over what Segment::anonymous makes",
+            ),
+            Self::Closed => f.write_str(
+                "it is closed, nobody uses it any more, and this user may not remove it: its owner can (`annulus gc`), or \
+                 choose another name",
             ),
             Self::InUse => f.write_str("it has living members: end them first"),
             Self::System(error) => error.fmt(f),

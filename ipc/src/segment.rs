@@ -96,6 +96,14 @@ impl<T: Plain> Segment<T> {
     /// Opens the ring of this name in the default [`Directory`] or, if there is none, creates it: whichever process
     /// comes first.
     ///
+    /// One that is over, yesterday's say, is removed, and created anew: one that is closed and has no living member, nor
+    /// events that are held for the successor of a dead one. One that is closed and has such is opened: that successor
+    /// joins it and reads the rest, and all others are told [`Closed`](annulus_ring::JoinError::Closed) until the last
+    /// member has gone.
+    ///
+    /// Between this and a join somebody may remove the ring, as unused (`annulus gc`) or as over. Who joins then is told
+    /// so ([`NoLease`](annulus_ring::JoinError::NoLease)), and opens it anew.
+    ///
     /// # Errors
     /// See [`Cause`]; [`Cause::Differs`] if the one that is there is another.
     ///
@@ -107,6 +115,16 @@ impl<T: Plain> Segment<T> {
     /// let second = Segment::<u64>::open_or_create(name, 1024)?; // opens it
     /// let other = Segment::<u64>::open_or_create(name, 2048).unwrap_err();
     /// assert!(matches!(other.cause, Cause::Differs { .. }));
+    ///
+    /// // Whatever others remove meanwhile:
+    /// let mut feed = loop {
+    ///     let ring = Segment::<u64>::open_or_create(name, 1024)?;
+    ///     match ring.producer() {
+    ///         Err(_) if ring.is_unlinked() => {}
+    ///         feed => break feed?,
+    ///     }
+    /// };
+    /// feed.publish_value(7)?;
     /// # Directory::default().unlink(name)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -289,13 +307,14 @@ pub(crate) fn attach<T: Plain>(
 /// The same as a ring whose events nobody reads.
 pub(crate) fn attach_untyped(
     file: Descriptor,
+    access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Ring<()>, Arc<Memory>, About), Cause> {
-    let (memory, about) = look_into(file, Access::Inspect, named)?;
+    let (memory, about) = look_into(file, access, named)?;
     let memory = Arc::new(memory);
     // SAFETY: as in `attach`; of its events nothing is read.
     let ring = unsafe {
-        Access::Inspect
+        access
             .as_used(&about.header.ring)
             .attach::<()>(memory.clone(), about.header.event()?)
     };
@@ -333,7 +352,8 @@ pub(crate) fn look_into(
     let whole = extent.len.checked_next_multiple_of(block);
     let there = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
     let len = whole.unwrap_or(extent.len).min(there);
-    let memory = Memory::map(file, Extent { len, ..extent }, access, named.is_some())?;
+    let path = named.as_ref().map(|(_, path)| path.as_path());
+    let memory = Memory::map(file, Extent { len, ..extent }, access, path)?;
     let (name, path) = named.unzip();
     Ok((memory, About { name, path, header }))
 }

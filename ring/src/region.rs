@@ -123,6 +123,11 @@ impl<T> Region<T> {
         self.shared_memory().is_some() && self.header().status.signal().is_inherited()
     }
 
+    /// Whether newcomers do not find it any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        self.shared_memory().is_some_and(SharedMemory::is_unlinked)
+    }
+
     /// Every consumer that the one in this row comes after, directly or through others.
     pub(crate) fn closure(&self, row: usize) -> Rows {
         self.rows()[row].record.closure(self.rows().len())

@@ -59,6 +59,11 @@ pub unsafe trait SharedMemory: Send + Sync {
 
     /// The process, for people.
     fn process(&self) -> u32;
+
+    /// Whether the name by which others find this memory, if it has one, leads to it no longer.
+    fn is_unlinked(&self) -> bool {
+        false
+    }
 }
 
 /// A row's lease, which ends when it is dropped.
