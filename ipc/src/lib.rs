@@ -92,6 +92,8 @@ mod step;
 mod contracts;
 
 pub use annulus_derive::Plain;
+#[doc(hidden)]
+pub use annulus_derive::PlainOfAnnulus;
 pub use create::SegmentBuilder;
 pub use directory::{Directory, Inspection};
 pub use plain::{Description, Field, Plain};
@@ -100,3 +102,7 @@ pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
 pub use view::View;
+
+/// The crate whose traits [`Plain`] asks for, for who does not depend on it: it is told to its derives by
+/// `#[zerocopy(crate = "annulus_ipc::zerocopy")]`, or `"annulus::ipc::zerocopy"`.
+pub use zerocopy;

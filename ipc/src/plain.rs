@@ -58,14 +58,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// legs[].ratio @16 u32
 /// legs[].side @20 u32");
 /// ```
-/// A crate that reaches this one through another says so:
+/// Who depends on the crate `annulus` alone takes it from `annulus::ipc`. Neither that crate nor zerocopy has to be a
+/// dependency of the crate that derives: one that reaches them through another says so to both derives.
 /// ```
-/// # mod annulus { pub mod ipc { pub use annulus_ipc::*; } }
-/// use annulus::ipc::Plain;
-/// use zerocopy::{FromBytes, Immutable, IntoBytes};
+/// # mod platform { pub use annulus_ipc as ipc; }
+/// use platform::ipc::Plain;
+/// use platform::ipc::zerocopy::{FromBytes, Immutable, IntoBytes};
 ///
 /// #[derive(Clone, Copy, Plain, FromBytes, IntoBytes, Immutable)]
-/// #[plain(crate = annulus::ipc)]
+/// #[plain(crate = platform::ipc)]
+/// #[zerocopy(crate = "platform::ipc::zerocopy")]
 /// #[repr(transparent)]
 /// struct Price(i64);
 ///
