@@ -12,7 +12,7 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annulus_ring::{Liveness, RingBuilder, SharedMemory};
+use annulus_ring::{Liveness, Producers, RingBuilder, SharedMemory};
 use rustix::fs::{
     AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fstatfs, linkat,
     memfd_create, open,
@@ -224,8 +224,10 @@ impl SegmentBuilder {
         let path = self.directory.path_of(name)?;
         let header = self.header::<T>()?;
         let (bytes, extent) = header.encode()?;
-        self.directory.make()?;
-        let directory = File::open(self.directory.as_path())?;
+        let refused = |cause| self.directory.refused(cause);
+        self.directory.make().map_err(refused)?;
+        let directory = File::open(self.directory.as_path());
+        let directory = directory.map_err(|error| refused(error.into()))?;
         if self.huge_pages && retried(|| fstatfs(&directory))?.f_type as u64 != HUGETLBFS {
             return Err(Cause::HugePages {
                 why: "the directory is not on a hugetlbfs: mount one, and use a directory there"
@@ -242,7 +244,7 @@ impl SegmentBuilder {
         })
         .map_err(|error| match error.kind() {
             io::ErrorKind::Unsupported => Cause::NoTemporary,
-            _ => error.into(),
+            _ => refused(error.into()),
         })?;
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
         let opened = file.borrow()?;
@@ -254,7 +256,8 @@ impl SegmentBuilder {
             retried(|| fchown(file, None, Some(group)))?;
         }
         let own = own_path(file)?;
-        retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW))?;
+        let linked = retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW));
+        linked.map_err(|error| refused(error.into()))?;
         reach(Creation::Link);
         attached(memory, header, Some((name.to_owned(), path)))
     }
@@ -266,12 +269,28 @@ impl SegmentBuilder {
         if self.huge_pages {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
         }
-        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
+        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?));
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENODEV) if self.huge_pages => Cause::HugePages {
+                why: format!("this system has none of 2 MiB ({error})"),
+            },
+            _ => error.into(),
+        })?;
         let memory = self.fill::<T>(file, &bytes, extent, None)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         let file = memory.file.borrow()?;
         retried(|| fcntl_add_seals(file, seals))?;
         attached(memory, header, None)
+    }
+
+    /// How large the pages of this file are, of which it has to have whole ones.
+    fn page(&self, file: &Descriptor) -> Result<usize, Cause> {
+        if !self.huge_pages {
+            return Ok(PAGE);
+        }
+        let file = file.borrow()?;
+        let page = retried(|| fstatfs(file))?.f_bsize as usize;
+        Ok(page.max(PAGE))
     }
 
     fn header<T: Plain>(&self) -> Result<Header, Cause> {
@@ -292,20 +311,22 @@ impl SegmentBuilder {
         extent: Extent,
         path: Option<&Path>,
     ) -> Result<Memory, Cause> {
-        let len = if self.huge_pages {
-            extent.len.next_multiple_of(HUGE_PAGE)
-        } else {
-            extent.len
-        };
+        let page = self.page(&file)?;
+        let len = extent.len.next_multiple_of(page);
         let extent = Extent { len, ..extent };
         let needed = len as u64;
         look_for_room(&file, needed)?;
-        let page = if self.huge_pages { HUGE_PAGE } else { PAGE };
         match allocate(file.borrow()?, needed, page as u64) {
             Ok(()) => {}
             Err(Errno::NOMEM | Errno::NOSPC) if self.huge_pages => {
-                let pages = len / HUGE_PAGE;
-                let why = format!("the system has no {pages} to spare: raise vm.nr_hugepages");
+                let pages = len / page;
+                let why = format!(
+                    "the system has no {pages} of {page} bytes to spare: raise vm.nr_hugepages"
+                );
+                return Err(Cause::HugePages { why });
+            }
+            Err(error) if self.huge_pages => {
+                let why = format!("the system refuses those of {page} bytes ({error})");
                 return Err(Cause::HugePages { why });
             }
             Err(Errno::NOSPC | Errno::NOMEM | Errno::FBIG) => {
@@ -343,22 +364,28 @@ impl SegmentBuilder {
     fn differs_from(&self, there: &RingBuilder) -> Option<Cause> {
         let mut wanted = self.ring.clone();
         wanted.parking.get_or_insert(true);
-        let shown = |builder: &RingBuilder| {
-            format!(
-                "capacity {}, {:?} {}, layout {:?}, {} members of which {} consumers are required, parking {}, observable {}",
-                builder.capacity,
-                builder.producers,
-                "producer(s)",
-                builder.layout,
-                builder.members,
-                builder.required_consumers,
-                builder.parking.unwrap_or(true),
-                builder.observable,
-            )
-        };
-        let (wanted, there) = (shown(&wanted), shown(there));
+        let settings = shown(&wanted).into_iter().zip(shown(there));
+        let (wanted, there): (Vec<_>, Vec<_>) = settings.filter(|(a, b)| a != b).unzip();
+        let (wanted, there) = (wanted.join(", "), there.join(", "));
         (wanted != there).then_some(Cause::Differs { wanted, there })
     }
+}
+
+/// How a ring is built, a phrase for each setting.
+fn shown(ring: &RingBuilder) -> [String; 7] {
+    let with = |is_so, what| format!("{} {what}", if is_so { "with" } else { "without" });
+    [
+        format!("capacity {}", ring.capacity),
+        match ring.producers {
+            Producers::One => "one producer".to_owned(),
+            Producers::Many => "many producers".to_owned(),
+        },
+        format!("layout {:?}", ring.layout),
+        format!("{} members", ring.members),
+        format!("required consumers {}", ring.required_consumers),
+        with(ring.parking.unwrap_or(true), "parking"),
+        with(ring.observable, "observers"),
+    ]
 }
 
 /// Refuses a file of this length for which there is no space or memory, before any of it is taken.
@@ -426,8 +453,6 @@ unsafe impl Liveness for Unleased<'_> {
 
 /// How often somebody else may create and remove a name between two looks of ours.
 const MOST_RACES: u32 = 100;
-
-const HUGE_PAGE: usize = 2 << 20;
 
 /// How a `tmpfs` calls itself, and memory without a name.
 const TMPFS: u64 = 0x0102_1994;

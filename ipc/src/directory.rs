@@ -277,6 +277,16 @@ impl Directory {
         removed
     }
 
+    /// Why nothing is done in it, if what is not allowed is a matter of the directory.
+    pub(crate) fn refused(&self, cause: Cause) -> Cause {
+        let Cause::NotAllowed = cause else {
+            return cause;
+        };
+        let directory = self.path.display().to_string();
+        let owner = fs::metadata(&self.path).map(|stat| stat.uid()).ok();
+        Cause::Directory { directory, owner }
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> Result<PathBuf, Cause> {
         if !is_name(name) {
             return Err(Cause::BadName);
@@ -355,6 +365,10 @@ impl Directory {
         });
         let file = file.map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Cause::NotARing,
+            // Not even to see whether there is a file.
+            Some(libc::EACCES) if retried(|| fs::symlink_metadata(&path)).is_err() => {
+                self.refused(Cause::NotAllowed)
+            }
             _ => error.into(),
         })?;
         // To look at it, or to remove it, takes no trust: nothing is believed of what it says.

@@ -61,13 +61,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// Who depends on the crate `annulus` alone takes it from `annulus::ipc`. Neither that crate nor zerocopy has to be a
 /// dependency of the crate that derives: one that reaches them through another says so to both derives.
 /// ```
-/// # mod platform { pub use annulus_ipc as ipc; }
+/// # mod platform { pub mod ipc { pub use annulus_ipc::*; } }
 /// use platform::ipc::Plain;
 /// use platform::ipc::zerocopy::{FromBytes, Immutable, IntoBytes};
 ///
 /// #[derive(Clone, Copy, Plain, FromBytes, IntoBytes, Immutable)]
 /// #[plain(crate = platform::ipc)]
-/// #[zerocopy(crate = "platform::ipc::zerocopy")]
+/// #[zerocopy(crate = "annulus_ipc::zerocopy")] // as a path from a crate
 /// #[repr(transparent)]
 /// struct Price(i64);
 ///

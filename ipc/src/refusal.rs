@@ -17,7 +17,6 @@ use crate::header::MAJOR;
 /// assert!(matches!(error.cause, Cause::NotFound));
 /// assert!(error.to_string().ends_with("no-such-ring: there is no such ring: create it first"));
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct SegmentError {
     /// The ring: its file, or that it has no name.
@@ -30,7 +29,6 @@ pub struct SegmentError {
 ///
 /// # Examples
 /// See [`SegmentError`].
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause {
     /// The name is empty, longer than 200 bytes, starts with a dot, or has other characters than letters, digits,
@@ -51,6 +49,13 @@ pub enum Cause {
     NoProc {
         /// What it says.
         error: io::Error,
+    },
+    /// This user may not make files in the directory, or not even look for one there.
+    Directory {
+        /// Its path.
+        directory: String,
+        /// The number of the user that it belongs to, if that is to be seen.
+        owner: Option<u32>,
     },
     /// What is there is no ring.
     NotARing,
@@ -104,9 +109,9 @@ pub enum Cause {
     },
     /// It is not such as was to be created.
     Differs {
-        /// What was to be created.
+        /// What was to be created, as far as it differs.
         wanted: String,
-        /// What is there.
+        /// What is there, as far as it differs.
         there: String,
     },
     /// The ring cannot be built so.
@@ -182,6 +187,19 @@ impl From<io::Error> for Cause {
     }
 }
 
+// `fn main() -> Result<(), SegmentError>` shows an error by this: it is for people too.
+impl fmt::Debug for SegmentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for SegmentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ring {}: {}", self.ring, self.cause)
@@ -215,6 +233,16 @@ impl fmt::Display for Cause {
                  ring is opened again for its locks: mount /proc (`mount -t proc proc /proc`), and do not hide it from \
                  this process"
             ),
+            Self::Directory { directory, owner } => {
+                write!(f, "this user may not use the directory {directory}")?;
+                if let Some(owner) = owner {
+                    write!(f, ", which belongs to user {owner}")?;
+                }
+                f.write_str(
+                    ": have it opened to all (`chmod 1777`) or to a group, or choose another one (ANNULUS_DIR, \
+                     Directory::at)",
+                )
+            }
             Self::NotARing => f.write_str("there is a file of that name, but it is no ring"),
             Self::Version { major, minor } => write!(
                 f,
@@ -249,7 +277,8 @@ impl fmt::Display for Cause {
             ),
             Self::Type { differences } => write!(
                 f,
-                "its events are of another type: {}. Build both sides from the same definition",
+                "its events are of another type: {}. Build both sides from the same definition; a ring that is left from \
+                 before a change, and that nobody uses, is removed by `annulus gc`, or Directory::unlink_unused",
                 differences.join("; ")
             ),
             Self::Description { why } => write!(
@@ -258,7 +287,11 @@ impl fmt::Display for Cause {
                  `Description::of::<Self>`"
             ),
             Self::Differs { wanted, there } => {
-                write!(f, "there is another one: {there}; wanted: {wanted}")
+                write!(
+                    f,
+                    "it is there, and built in another way: {there}; wanted: {wanted}. Open it as it is; one that is left \
+                     from before a change, and that nobody uses, is removed by `annulus gc`, or Directory::unlink_unused"
+                )
             }
             Self::Build(error) => error.fmt(f),
             Self::Alignment { align } => {

@@ -136,6 +136,10 @@ impl SlotPicture {
         producers: Producers,
         capacity: usize,
     ) -> Option<Self> {
+        // Where events take no memory, nothing else would be too much, and each slot still takes its time.
+        if event.size() == 0 && capacity as u64 > MOST_WITHOUT_SIZE {
+            return None;
+        }
         match layout {
             Layout::Beside => {
                 // A stamp, and behind it the event. What starts at the alignment shares its pair with nothing before.
@@ -192,6 +196,8 @@ impl SlotPicture {
         }
     }
 }
+
+const MOST_WITHOUT_SIZE: u64 = 1 << 32;
 
 const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }

@@ -609,8 +609,7 @@ impl fmt::Display for BuildError {
                 event_size,
             } => write!(
                 f,
-                "no memory can be had for {capacity} events of {event_size} bytes each: build a \
-                 smaller ring"
+                "{capacity} events of {event_size} bytes each are too many: build a smaller ring"
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! Rings by name: created, opened, removed; what is refused, and how it is said.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -443,7 +444,7 @@ fn d7_a_ring_of_another_type_is_refused_and_the_differences_are_listed() {
     let text = error.to_string();
     assert!(text.contains(&expected.join("; ")), "{text}");
     assert!(
-        text.ends_with("Build both sides from the same definition"),
+        text.contains("Build both sides from the same definition") && text.contains("`annulus gc`"),
         "{text}"
     );
 
@@ -557,19 +558,33 @@ fn d20_a_type_is_asked_for_its_description_once() {
 }
 
 #[test]
-fn open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_both() {
+fn d31_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what_differs() {
     let place = Place::new();
     drop(place.create::<u64>("ring", 8));
     let others = [
-        Ring::builder(16),
-        Ring::builder(8).producers(Producers::Many),
-        Ring::builder(8).layout(Layout::Apart),
-        Ring::builder(8).members(17),
-        Ring::builder(8).require_consumers(1),
-        Ring::builder(8).no_parking(),
-        Ring::builder(8).observable(),
+        (Ring::builder(16), "capacity 8; wanted: capacity 16."),
+        (
+            Ring::builder(8).producers(Producers::Many).members(17),
+            "one producer, 16 members; wanted: many producers, 17 members.",
+        ),
+        (
+            Ring::builder(8).layout(Layout::Apart),
+            "layout Beside; wanted: layout Apart.",
+        ),
+        (
+            Ring::builder(8).require_consumers(1),
+            "required consumers 0; wanted: required consumers 1.",
+        ),
+        (
+            Ring::builder(8).no_parking(),
+            "with parking; wanted: without parking.",
+        ),
+        (
+            Ring::builder(8).observable(),
+            "without observers; wanted: with observers.",
+        ),
     ];
-    for other in others {
+    for (other, what) in others {
         let builder = Segment::builder(other).directory(place.directory().clone());
         let error = builder
             .open_or_create::<u64>("ring")
@@ -577,15 +592,35 @@ fn open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_both() {
         let Cause::Differs { wanted, there } = &error.cause else {
             panic!("{error}");
         };
-        assert_ne!(wanted, there);
         let text = error.to_string();
         assert!(text.contains(wanted) && text.contains(there), "{text}");
+        // What is the same is not said.
+        assert!(
+            text.contains(&format!("built in another way: {what}")),
+            "{text}"
+        );
     }
     let same = Segment::builder(Ring::builder(8).parking()).directory(place.directory().clone());
     drop(
         same.open_or_create::<u64>("ring")
             .expect("that is how it is by default"),
     );
+}
+
+#[test]
+fn d31_a_program_that_ends_with_an_error_says_what_to_do() {
+    let place = Place::new();
+    let error = place
+        .directory()
+        .open::<u64>("quotes")
+        .expect_err("there is none");
+    // As `main` shows what it returns.
+    let shown = format!("{:?}", Box::<dyn Error>::from(error));
+    let expected = format!(
+        "ring {}/quotes: there is no such ring: create it first",
+        place.path()
+    );
+    assert_eq!(shown, expected);
 }
 
 #[test]

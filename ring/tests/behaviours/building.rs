@@ -39,6 +39,22 @@ fn a_ring_too_large_for_any_memory_is_an_error_and_makes_no_event() {
 }
 
 #[test]
+fn a_ring_of_too_many_events_without_a_size_is_an_error_and_makes_no_event() {
+    for layout in LAYOUTS {
+        let capacity = 1 << (usize::BITS - 1);
+        let built = Ring::builder(capacity)
+            .layout(layout)
+            .build(|| -> () { unreachable!() });
+        let event_size = 0;
+        let too_large = BuildError::TooLarge {
+            capacity,
+            event_size,
+        };
+        assert_eq!(built.unwrap_err(), too_large);
+    }
+}
+
+#[test]
 fn the_factory_makes_one_event_for_every_slot() {
     for capacity in [1, 2, 256] {
         let mut made = 0;
