@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use annulus_ring::{Ring, RingBuilder, Snapshot};
+use annulus_ring::{Member, Ring, RingBuilder, SharedMemory, Snapshot};
 use rustix::fs::{CWD, RenameFlags, fstat, renameat_with};
 
 use crate::descriptor::Descriptor;
@@ -164,7 +164,8 @@ impl Directory {
         let opened = self
             .file_of(name, Access::Inspect)
             .and_then(|(file, path)| {
-                let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
+                let (ring, memory, about) =
+                    attach_untyped(file, Access::Inspect, Some((name.to_owned(), path)))?;
                 Ok(Inspection {
                     ring,
                     memory,
@@ -247,6 +248,45 @@ impl Directory {
         unlinked.map_err(|cause| cause.of(self.shown(name)))
     }
 
+    /// Removes the ring of this name if it is over: closed, without a living member, and without events that are held
+    /// for the successor of a dead one. Says whether the name is free now, or another's.
+    pub(crate) fn remove_over(&self, name: &str) -> Result<bool, Cause> {
+        let (file, path) = match self.file_of(name, Access::Remove) {
+            Err(Cause::NotFound) => return Ok(true),
+            opened => opened?,
+        };
+        let named = Some((name.to_owned(), path.clone()));
+        let (ring, memory, about) = attach_untyped(file, Access::Remove, named)?;
+        let is_over = || {
+            let snapshot = ring.snapshot();
+            let is_held = |member: &Member| member.is_held && member.lag > 0;
+            snapshot.closed && !snapshot.members.iter().any(is_held)
+        };
+        if !memory.lock_table(true) {
+            return Ok(false);
+        }
+        let removed = match memory.is_file_of(&path) {
+            Ok(true) if memory.is_used(about.header.ring.members) || !is_over() => Ok(false),
+            Ok(true) => match retried(|| fs::remove_file(&path)) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Cause::Closed),
+                removed => removed.map(|()| true).map_err(Cause::from),
+            },
+            _ => Ok(true), // Somebody else has removed it.
+        };
+        memory.unlock_table();
+        removed
+    }
+
+    /// Why nothing is done in it, if what is not allowed is a matter of the directory.
+    pub(crate) fn refused(&self, cause: Cause) -> Cause {
+        let Cause::NotAllowed = cause else {
+            return cause;
+        };
+        let directory = self.path.display().to_string();
+        let owner = fs::metadata(&self.path).map(|stat| stat.uid()).ok();
+        Cause::Directory { directory, owner }
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> Result<PathBuf, Cause> {
         if !is_name(name) {
             return Err(Cause::BadName);
@@ -325,6 +365,10 @@ impl Directory {
         });
         let file = file.map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Cause::NotARing,
+            // Not even to see whether there is a file.
+            Some(libc::EACCES) if retried(|| fs::symlink_metadata(&path)).is_err() => {
+                self.refused(Cause::NotAllowed)
+            }
             _ => error.into(),
         })?;
         // To look at it, or to remove it, takes no trust: nothing is believed of what it says.
@@ -355,7 +399,7 @@ fn is_name(name: &str) -> bool {
 
 impl Memory {
     /// Whether this path leads to it.
-    fn is_file_of(&self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_file_of(&self, path: &Path) -> io::Result<bool> {
         let (own, there) = (self.stat()?, retried(|| fs::symlink_metadata(path))?);
         Ok(own.st_dev == there.dev() && own.st_ino == there.ino())
     }

@@ -62,8 +62,9 @@
 //! 5. The start of the file is checked once and copied; what can change is checked each time it is read, so that
 //!    whatever others write there is an error or wrong data here, and no access outside of the ring.
 //! 6. What events say is not checked: any bits are a value of a [`Plain`] type, and may be a hostile writer's.
-//! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS: hand over sealed
-//!    [memory without a name](Segment::anonymous) where that is a risk.
+//! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS, and so may one with holes, if
+//!    they are made after it was opened: hand over sealed [memory without a name](Segment::anonymous) where that is a
+//!    risk.
 //! 8. After a `fork` the child's copies of what its parent had opened are errors and keep nobody alive; a bare `clone`
 //!    system call without the C library goes by that: a child made so must not use them.
 //! 9. It is memory: nothing survives the machine, a loss of power, or the last process after the name is gone.
@@ -96,6 +97,7 @@ mod descriptor;
 mod header;
 mod interrupted;
 mod memory;
+mod room;
 mod step;
 mod witness;
 
@@ -103,6 +105,8 @@ mod witness;
 mod contracts;
 
 pub use annulus_derive::Plain;
+#[doc(hidden)]
+pub use annulus_derive::PlainOfAnnulus;
 pub use create::SegmentBuilder;
 pub use directory::{Directory, Inspection};
 pub use plain::{Description, Field, Plain};
@@ -111,3 +115,7 @@ pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
 pub use view::View;
+
+/// The crate whose traits [`Plain`] asks for, for who does not depend on it: it is told to its derives by
+/// `#[zerocopy(crate = "annulus_ipc::zerocopy")]`, or `"annulus::ipc::zerocopy"`.
+pub use zerocopy;

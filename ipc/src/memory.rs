@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::thread;
@@ -12,6 +13,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Stat, fstat};
 
 use crate::descriptor::{Descriptor, Map};
+use crate::header::Extent;
 use crate::interrupted::retried;
 use crate::refusal::Cause;
 use crate::witness::{Holder, Witnesses, bytes_of};
@@ -60,19 +62,23 @@ pub(crate) struct Memory {
     witnesses: Witnesses,
     /// Where the ring starts in the map.
     ring: usize,
-    is_named: bool,
+    /// Where others find it, if it has a name, whatever becomes the directory of this process.
+    path: Option<PathBuf>,
 }
 
 impl Memory {
+    /// Maps so much of the file, which was checked to be there: what is cut off later is mapped too, and who looks there
+    /// is ended by a signal. A map as long as the file is by now would be too short, and what lies behind it another's.
     pub(crate) fn map(
         file: Descriptor,
-        ring: usize,
+        Extent { ring, len }: Extent,
         access: Access,
-        is_named: bool,
+        path: Option<&Path>,
     ) -> Result<Self, Cause> {
         let map = |file: &Descriptor| -> io::Result<MmapRaw> {
             let file = file.borrow()?;
-            let options = MmapOptions::new();
+            let mut options = MmapOptions::new();
+            options.len(len);
             match access {
                 Access::Write => options.map_raw(file.as_raw_fd()),
                 _ => options.map_raw_read_only(file.as_raw_fd()),
@@ -95,7 +101,7 @@ impl Memory {
             file,
             witnesses: Witnesses::new(),
             ring,
-            is_named,
+            path: path.and_then(|path| path::absolute(path).ok()),
         })
     }
 
@@ -117,7 +123,7 @@ fn lease_of(row: usize) -> u64 {
     1 + row as u64
 }
 
-// SAFETY: 1: the map is as long as the file was, whose length was checked; its start is that of a page, and so is that
+// SAFETY: 1: the map is as long as the file was when it was checked, whatever it is now; its start is that of a page, and so is that
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
@@ -162,7 +168,7 @@ unsafe impl SharedMemory for Memory {
             }
             Ok(Some(lease))
         };
-        if self.is_named && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
+        if self.path.is_some() && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
             return Err(
                 "the ring's file has been removed: open the ring of that name anew".to_owned(),
             );
@@ -188,6 +194,18 @@ unsafe impl SharedMemory for Memory {
     fn process(&self) -> u32 {
         std::process::id()
     }
+
+    fn is_unlinked(&self) -> bool {
+        let Some(path) = &self.path else {
+            return false;
+        };
+        match self.is_file_of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            // Who cannot tell by the name can tell whether there is any.
+            Err(_) => self.stat().is_ok_and(|stat| stat.st_nlink == 0),
+            Ok(is_it) => !is_it,
+        }
+    }
 }
 
 impl Memory {
@@ -212,3 +230,42 @@ impl Memory {
 const MOST_TRIES: u32 = 5_000;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn d21_a_file_that_is_cut_after_it_was_checked_is_mapped_as_long_as_it_was() {
+        let file = Descriptor::open(|| Ok(memfd_create("test", MemfdFlags::CLOEXEC)?)).unwrap();
+        let extent = Extent {
+            ring: 4096,
+            len: 1 << 20,
+        };
+        ftruncate(file.borrow().unwrap(), 8192).unwrap();
+        for access in [Access::Write, Access::Read] {
+            let file = file.reopen(true).unwrap();
+            let error = Memory::map(file, extent, access, None).err();
+            assert!(matches!(error, Some(Cause::Damaged(_))), "{error:?}");
+        }
+        // Who touches only some of it does not find out.
+        for access in [Access::Inspect, Access::Remove] {
+            let memory = Memory::map(file.reopen(true).unwrap(), extent, access, None).unwrap();
+            let start = memory.map.base().addr().get();
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let is_whole = maps.lines().any(|line| {
+                let ends = line
+                    .split_once(' ')
+                    .and_then(|(ends, _)| ends.split_once('-'));
+                let [from, to] = ends
+                    .map(|(from, to)| [from, to])
+                    .unwrap()
+                    .map(|end| usize::from_str_radix(end, 16).unwrap());
+                from <= start && start + extent.len <= to
+            });
+            assert!(is_whole, "{start:x}: {maps}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use rustix::io::pread;
 use crate::create::SegmentBuilder;
 use crate::descriptor::Descriptor;
 use crate::directory::Directory;
-use crate::header::{Header, MAX_HEADER};
+use crate::header::{Extent, Header, MAX_HEADER, describe};
 use crate::interrupted::retried;
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
@@ -96,6 +96,14 @@ impl<T: Plain> Segment<T> {
     /// Opens the ring of this name in the default [`Directory`] or, if there is none, creates it: whichever process
     /// comes first.
     ///
+    /// One that is over, yesterday's say, is removed, and created anew: one that is closed and has no living member, nor
+    /// events that are held for the successor of a dead one. One that is closed and has such is opened: that successor
+    /// joins it and reads the rest, and all others are told [`Closed`](annulus_ring::JoinError::Closed) until the last
+    /// member has gone.
+    ///
+    /// Between this and a join somebody may remove the ring, as unused (`annulus gc`) or as over. Who joins then is told
+    /// so ([`NoLease`](annulus_ring::JoinError::NoLease)), and opens it anew.
+    ///
     /// # Errors
     /// See [`Cause`]; [`Cause::Differs`] if the one that is there is another.
     ///
@@ -107,6 +115,16 @@ impl<T: Plain> Segment<T> {
     /// let second = Segment::<u64>::open_or_create(name, 1024)?; // opens it
     /// let other = Segment::<u64>::open_or_create(name, 2048).unwrap_err();
     /// assert!(matches!(other.cause, Cause::Differs { .. }));
+    ///
+    /// // Whatever others remove meanwhile:
+    /// let mut feed = loop {
+    ///     let ring = Segment::<u64>::open_or_create(name, 1024)?;
+    ///     match ring.producer() {
+    ///         Err(_) if ring.is_unlinked() => {}
+    ///         feed => break feed?,
+    ///     }
+    /// };
+    /// feed.publish_value(7)?;
     /// # Directory::default().unlink(name)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -262,15 +280,16 @@ pub(crate) fn attach<T: Plain>(
     access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<Segment<T>, Cause> {
+    let description = describe::<T>()?;
     let (memory, about) = look_into(file, access, named)?;
-    let differences = T::description().differences(&about.header.description);
+    let differences = description.differences(&about.header.description);
     if !differences.is_empty() {
         return Err(Cause::Type { differences });
     }
     let memory = Arc::new(memory);
     let event = alloc::Layout::new::<T>();
-    // SAFETY: what the header says was checked, and that its events are those of `T`, of which any bytes are a
-    // value; and by the header its creator says that it was formatted so. What others make of it since then is
+    // SAFETY: what the header says was checked, and that its events have the size and alignment of `T` (`describe`), of
+    // which any bytes are a value; and by the header its creator says that it was formatted so. What others make of it since then is
     // checked whenever it is read.
     let ring = unsafe {
         access
@@ -288,13 +307,14 @@ pub(crate) fn attach<T: Plain>(
 /// The same as a ring whose events nobody reads.
 pub(crate) fn attach_untyped(
     file: Descriptor,
+    access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Ring<()>, Arc<Memory>, About), Cause> {
-    let (memory, about) = look_into(file, Access::Inspect, named)?;
+    let (memory, about) = look_into(file, access, named)?;
     let memory = Arc::new(memory);
     // SAFETY: as in `attach`; of its events nothing is read.
     let ring = unsafe {
-        Access::Inspect
+        access
             .as_used(&about.header.ring)
             .attach::<()>(memory.clone(), about.header.event()?)
     };
@@ -320,7 +340,20 @@ pub(crate) fn look_into(
         }
     }
     let (header, extent) = Header::decode(&bytes[..len], stat.st_size as u64)?;
-    let memory = Memory::map(file, extent.ring, access, named.is_some())?;
+    // What is not there yet would be taken when it is first used, and that ends processes if there is nothing left. Who
+    // removes a ring does not look into it.
+    let there = (stat.st_blocks as u64).saturating_mul(512);
+    let needed = extent.len as u64;
+    if there < needed && access != Access::Remove {
+        return Err(Cause::Holes { needed, there });
+    }
+    // Huge pages are mapped as a whole; no more than there is, and no more than it takes.
+    let block = usize::try_from(stat.st_blksize).unwrap_or(1).max(1);
+    let whole = extent.len.checked_next_multiple_of(block);
+    let there = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    let len = whole.unwrap_or(extent.len).min(there);
+    let path = named.as_ref().map(|(_, path)| path.as_path());
+    let memory = Memory::map(file, Extent { len, ..extent }, access, path)?;
     let (name, path) = named.unzip();
     Ok((memory, About { name, path, header }))
 }

@@ -66,6 +66,11 @@ pub unsafe trait SharedMemory: Send + Sync {
 
     /// The process, for people.
     fn process(&self) -> u32;
+
+    /// Whether the name by which others find this memory, if it has one, leads to it no longer.
+    fn is_unlinked(&self) -> bool {
+        false
+    }
 }
 
 /// A row's lease, which ends when it is dropped.
@@ -165,6 +170,44 @@ impl RingBuilder {
         mut factory: impl FnMut() -> T,
     ) -> Result<(), BuildError> {
         // SAFETY: as the caller promises.
+        let slots = unsafe { self.format_words::<T>(base, event) }?;
+        for index in 0..self.capacity {
+            // SAFETY: one of the slots, and nobody else's.
+            unsafe { slots.fill(index, &mut factory) };
+        }
+        Ok(())
+    }
+
+    /// As [`RingBuilder::format`], in memory that is all zeroes, for events of which zeroes are one: none of them is
+    /// made and moved, which can be too large for that, and no slot is touched.
+    ///
+    /// # Errors
+    /// As [`RingBuilder::build`].
+    ///
+    /// # Safety
+    /// 1. As [`RingBuilder::format`]'s first, and all of these bytes are zeroes.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    pub unsafe fn format_zeroed(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+    ) -> Result<(), BuildError> {
+        // SAFETY: as the caller promises; zeroes are a stamp of a slot that is not published.
+        unsafe { self.format_words::<()>(base, event) }.map(drop)
+    }
+
+    /// Makes the words of the ring as a whole and its rows, and says where its slots are.
+    ///
+    /// # Safety
+    /// 1. As [`RingBuilder::format`]'s.
+    unsafe fn format_words<T>(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+    ) -> Result<SlotPtr<T>, BuildError> {
+        // SAFETY: as the caller promises.
         let (words, slots) = unsafe { self.parts::<T>(base, event) }?;
         // SAFETY: inside, aligned, and nobody else's.
         unsafe { Header::make(words.header) };
@@ -175,11 +218,7 @@ impl RingBuilder {
             // SAFETY: as the header.
             unsafe { Row::make(row) };
         }
-        for index in 0..self.capacity {
-            // SAFETY: one of the slots, and nobody else's.
-            unsafe { slots.fill(index, factory()) };
-        }
-        Ok(())
+        Ok(slots)
     }
 
     /// Where the parts of the ring are that lies there.

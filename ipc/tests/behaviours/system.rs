@@ -44,12 +44,22 @@ pub(crate) fn set_umask(mask: u32) {
 
 /// Sets how much memory this process may lock.
 pub(crate) fn limit_locked_memory(bytes: u64) {
+    limit(libc::RLIMIT_MEMLOCK as _, bytes);
+}
+
+/// Sets how large this process may make a file.
+pub(crate) fn limit_files(bytes: u64) {
+    limit(libc::RLIMIT_FSIZE as _, bytes);
+}
+
+/// Sets a limit of this process, by the number that the system has for it.
+fn limit(resource: u32, bytes: u64) {
     let limit = libc::rlimit {
         rlim_cur: bytes,
         rlim_max: bytes,
     };
     // SAFETY: a limit that lives until it returns.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+    let set = unsafe { libc::setrlimit(resource as _, &limit) };
     assert_eq!(set, 0);
 }
 
