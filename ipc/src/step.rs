@@ -8,6 +8,8 @@
     expect(unreachable_pub, reason = "public where it does something")
 )]
 pub enum Creation {
+    /// A directory for it is made, and is not yet everybody's, nor has its name.
+    Directory,
     /// The memory is allocated.
     Allocate,
     /// The ring is made, and has no name yet.

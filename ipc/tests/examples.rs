@@ -45,6 +45,14 @@ impl Program {
     }
 }
 
+impl Drop for Program {
+    /// A feed goes on until it is killed, also if the test fails.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn c64_a_feed_a_reader_and_a_stage_behind_it_share_a_ring_and_survive_a_kill() {
     let directory = PathBuf::from(format!("/dev/shm/annulus-examples-{}", process::id()));

@@ -118,20 +118,24 @@ fn find(directory: &Directory, force: bool) -> Result<Vec<Found>, Failure> {
             }
             // It was there a moment ago.
             Err(error) if matches!(error.cause, Cause::NotFound) => return None,
+            // Nothing can be said of any of them.
+            Err(error) if matches!(error.cause, Cause::NoProc { .. }) => {
+                return Some(Err(Failure::of_ring(directory, &name, &error)));
+            }
             Err(error) => {
                 let why = reason::of_ring(directory, &name, &error.cause);
                 (None, Action::LeftAlone, why, Vec::new())
             }
         };
-        Some(Found {
+        Some(Ok(Found {
             name,
             size_bytes,
             action,
             why,
             holds,
-        })
+        }))
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 /// What is lost if an unused ring goes.

@@ -109,6 +109,10 @@ impl Listing {
             let found = match directory.inspect(&name) {
                 // It was there a moment ago.
                 Err(error) if matches!(error.cause, Cause::NotFound) => continue,
+                // Nothing can be said of any of them.
+                Err(error) if matches!(error.cause, Cause::NoProc { .. }) => {
+                    return Err(Failure::of_ring(directory, &name, &error));
+                }
                 inspection => {
                     Found::of(inspection, |cause| reason::of_ring(directory, &name, cause))
                 }

@@ -16,14 +16,16 @@ pub(super) fn of_ring(directory: &Directory, name: &str, cause: &Cause) -> Strin
             }
             _ => "there is no such ring: `annulus ls` lists those in its directory".to_owned(),
         },
-        Cause::NotAllowed => match fs::symlink_metadata(directory.as_path().join(name)) {
-            Ok(file) => format!("it {}", closed(&file)),
-            // The file is not to be seen: it is the directory that is closed.
-            Err(_) => there().map_or_else(
-                |_| cause.to_string(),
-                |there| format!("its directory {}", closed(&there)),
-            ),
-        },
+        Cause::NotAllowed | Cause::Directory { .. } => {
+            match fs::symlink_metadata(directory.as_path().join(name)) {
+                Ok(file) => format!("it {}", closed(&file)),
+                // The file is not to be seen: it is the directory that is closed.
+                Err(_) => there().map_or_else(
+                    |_| cause.to_string(),
+                    |there| format!("its directory {}", closed(&there)),
+                ),
+            }
+        }
         other => other.to_string(),
     }
 }

@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod calls;
 mod forks;
 mod handover;
 mod layout;
@@ -13,6 +14,7 @@ mod place;
 mod roles;
 mod segments;
 mod space;
+mod surroundings;
 mod system;
 mod unlinked;
 mod users;
