@@ -9,7 +9,7 @@ use crate::batch::{Batch, Held};
 use crate::claim::held;
 use crate::member::{Poisoned, Signal};
 use crate::probe::{Departure, Probe, Reach};
-use crate::recover::{a_producer_lives, held_too_long, look_for_the_dead};
+use crate::recover::{a_producer_lives, held_too_long};
 use crate::refusal::debug_as_text;
 use crate::ring::poison;
 use crate::sequence::Sequence;
@@ -361,7 +361,7 @@ impl<T> Consumer<T> {
             return true;
         }
         if self.watch.is_due(was_short) {
-            look_for_the_dead(&self.probe.memory);
+            self.probe.look_for_the_dead();
             return self.has_something()
                 || self.has_no_producer()
                 || self.held_too_long().is_some();
@@ -439,7 +439,7 @@ impl<T> Consumer<T> {
                 continue; // What it has stepped over may have been the last: nobody would wake it.
             }
             if self.watch.is_due(waiter.was_short) {
-                look_for_the_dead(&self.probe.memory);
+                self.probe.look_for_the_dead();
                 if self.has_no_producer() {
                     return Err(NotReady::NoProducer);
                 }

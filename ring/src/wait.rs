@@ -135,6 +135,12 @@ impl EventCount {
         self.epoch.sleep(epoch.epoch, epoch.bound(at_most));
     }
 
+    /// Whether nothing has been woken here since.
+    fn is_still(&self, epoch: Epoch) -> bool {
+        // RELAXED: the system looks again before it lets anything sleep.
+        self.epoch.word().load(Ordering::Relaxed) == epoch.epoch
+    }
+
     /// As [`EventCount::sleep`], at several.
     pub(crate) fn sleep_at_any(places: &[(&Self, Epoch)], at_most: Option<Duration>) {
         let at_most = (places.iter()).fold(at_most, |time, (_, epoch)| epoch.bound(time));
@@ -315,6 +321,10 @@ impl Waiter {
                     self.parks += 1;
                     self.was_short = false;
                     place.sleep(epoch, self.longest_sleep(at_most()));
+                    if place.is_still(epoch) {
+                        // Its time was over, or there was no reason: the flag still is there, and takes no other fence.
+                        self.prepared = Some((prepared, epoch));
+                    }
                 }
                 _ => self.prepared = Some((place, place.prepare(self.fences))),
             }
@@ -441,6 +451,13 @@ impl Duty {
         // RELAXED: on failure the same.
         let exchanged = (self.0).compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed);
         exchanged.is_ok() || exchanged == Err(mine)
+    }
+
+    /// The row of the member that has it.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        // RELAXED: as in `take`.
+        let holder = self.0.load(Ordering::Relaxed);
+        (holder as usize).checked_sub(1)
     }
 
     /// Gives the duty up if the member in this row has it; the caller wakes the others then.
