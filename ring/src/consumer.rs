@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::batch::{Batch, Held};
+use crate::bound::Bound;
 use crate::claim::held;
 use crate::member::{Poisoned, Signal};
 use crate::probe::{Probe, Reach};
@@ -13,7 +14,7 @@ use crate::recover::{a_producer_lives, held_too_long, look_for_the_dead};
 use crate::ring::poison;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
-use crate::sync::Fences;
+use crate::sync::{Fences, SharedByAll};
 use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_grow};
 
 /// Reads every event of a ring, in order, a batch at a time.
@@ -43,6 +44,8 @@ use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_
 pub struct Consumer<T> {
     pub(crate) probe: Probe<T>,
     pub(crate) name: String,
+    /// By which the thread knows it that it is bound to.
+    pub(crate) bound: Option<SharedByAll<Bound>>,
     pub(crate) wait: Wait,
     pub(crate) batch_limit: u64,
     pub(crate) require_producer: bool,
@@ -257,6 +260,32 @@ impl<T> Consumer<T> {
         self.probe.row()
     }
 
+    /// Says that this thread alone moves it, until it is dropped or bound to another thread.
+    ///
+    /// A producer of the same ring that waits on this thread for free slots which only this consumer could make
+    /// would wait for ever. With this said, it fails with
+    /// [`ClaimError::HeldUpByOwnStage`](crate::ClaimError::HeldUpByOwnStage), when it would have begun to wait. It
+    /// costs nothing while there are free slots. If it is not true, and another thread moves the consumer, such a
+    /// call fails where it could have waited.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(2).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// book.bind_to_this_thread();
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_batch(2, |_| ())?;
+    /// let error = feed.publish(|price| *price = 7).unwrap_err(); // and not never
+    /// assert!(matches!(error, ClaimError::HeldUpByOwnStage { .. }));
+    /// drop(book.next_batch()?);
+    /// feed.publish(|price| *price = 7)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind_to_this_thread(&mut self) {
+        self.bound = Bound::to_this_thread(&self.probe.memory, self.probe.row());
+    }
+
     /// Poisons the ring: everybody's next call, and every wait, fails with this reason. The first poison
     /// stays. For when what has been read must not be acted upon.
     ///
@@ -277,7 +306,6 @@ impl<T> Consumer<T> {
         poison(&self.probe.memory, Some(self.probe.row()), reason);
     }
 
-    /// Whether the next call for a batch would not wait: there are events, or there will be none.
     /// The sequences that it has stepped over because they carry no event, since it was last asked: in order, what
     /// lies side by side as one. Empty unless it was [told](crate::ConsumerBuilder::list_skipped) to keep them: they
     /// take memory until they are taken.
@@ -304,6 +332,7 @@ impl<T> Consumer<T> {
         self.probe.memory.region().shared_memory().is_some() || self.require_producer
     }
 
+    /// Whether the next call for a batch would not wait: there are events, or there will be none.
     pub(crate) fn is_ready(&mut self, was_short: bool) -> bool {
         if self.has_something() {
             return true;

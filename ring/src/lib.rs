@@ -169,6 +169,7 @@ mod select;
 mod snapshot;
 
 // How it works.
+mod bound;
 mod claim;
 mod probe;
 mod recover;

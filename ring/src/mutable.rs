@@ -133,6 +133,14 @@ impl<T> MutableConsumer<T> {
         self.0.release_until(sequence);
     }
 
+    /// As [`Consumer::bind_to_this_thread`].
+    ///
+    /// # Examples
+    /// See there.
+    pub fn bind_to_this_thread(&mut self) {
+        self.0.bind_to_this_thread();
+    }
+
     /// It, as one of several to [wait for](crate::wait_any).
     ///
     /// # Examples

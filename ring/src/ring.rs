@@ -131,6 +131,21 @@ impl<T> Ring<T> {
         self.memory.capacity() as usize
     }
 
+    /// Whether the ring lies in memory that other processes may share. There a member may die unseen, and a close or
+    /// a poison ends it for programs that this one knows nothing of.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// let ring = Ring::builder(8).build(u64::default)?;
+    /// assert!(!ring.is_shared()); // one of `annulus-ipc` is
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.memory.region().shared_memory().is_some()
+    }
+
     /// What the ring looks like now: how far it is claimed and published, and where its members are.
     ///
     /// Safe and cheap while everything runs: it holds up joins and leaves for a moment, and nothing

@@ -214,6 +214,8 @@ pub(crate) struct Waiter {
     fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
+    /// How many times it has been asked whether it has patience, up to the next look at the clock and past it.
+    asked: u8,
 }
 
 impl Waiter {
@@ -238,7 +240,13 @@ impl Waiter {
             backoff: Backoff::new(),
             prepared: None,
             prepared_at: Vec::new(),
+            asked: 0,
         }
+    }
+
+    /// Whether it may let any time pass at all.
+    pub(crate) fn may_wait(&self) -> bool {
+        !matches!(self.patience, Patience::None)
     }
 
     /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
@@ -327,10 +335,15 @@ impl Waiter {
     }
 
     /// Whether there is to be another poll.
-    fn has_patience(&self) -> bool {
+    fn has_patience(&mut self) -> bool {
         match self.patience {
             Patience::None => false,
-            Patience::Until(deadline) => Instant::now() < deadline,
+            Patience::Until(deadline) => {
+                // Who polls fast looks at the clock at first, and then now and then: a reading takes as long as a poll.
+                let is_to_look = cfg!(loom) || !self.was_short || self.asked == 0;
+                self.asked = (self.asked + 1) % POLLS_BY_DEADLINE;
+                !is_to_look || Instant::now() < deadline
+            }
             Patience::Forever => true,
         }
     }
@@ -435,6 +448,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// So many fast polls for a look at the clock.
 const POLLS: u32 = 64;
+
+/// The same, for who has a deadline to keep.
+const POLLS_BY_DEADLINE: u8 = 16;
 
 /// If they take less than this.
 const POLLS_TAKE: Duration = Duration::from_micros(200);
