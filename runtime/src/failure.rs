@@ -83,7 +83,9 @@ pub enum Again {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Then {
-    /// The pipeline stops: its ring is poisoned, and producers hear why.
+    /// The pipeline stops: its ring is poisoned, and producers hear why. One that is
+    /// [not its own](crate::Pipeline::owns_ring), as in shared memory, it leaves instead, with what it had not handled
+    /// [held](crate::Stage::on_death) for the next.
     #[default]
     Stop,
     /// The stage goes on with the next event.
