@@ -43,6 +43,8 @@ pub(crate) struct Post {
     pub(crate) limit: Option<Duration>,
     /// When it began the batch at hand, in ticks; 0 if it has none. Only if there is a limit.
     pub(crate) busy_since: Counter,
+    /// The row, plus one, of the dead consumer that it comes after and has waited for longer than that wanted; 0 is none.
+    pub(crate) held_up_by: Counter,
     /// The first sequence that it has not come to, once it has left.
     pub(crate) left_at: Counter,
     /// How far the ring was published when it left one that goes on without it, and whether its place is held there.
@@ -78,8 +80,8 @@ struct State {
     begin: Option<bool>,
     /// How each stage has ended, and on which thread it runs.
     ended: Vec<Option<Ended>>,
-    /// Which stages take no more events, though they may not have left yet.
-    is_done: Vec<bool>,
+    /// Which stages take no more events, though they may not have left yet, and whether they are short.
+    done: Vec<Option<bool>>,
     /// Whether stages that leave are to leave their places held.
     keeps_places: bool,
     threads: Vec<Option<ThreadId>>,
@@ -148,7 +150,7 @@ impl Control {
         Self {
             state: Mutex::new(State {
                 ended: vec![None; n],
-                is_done: vec![false; n],
+                done: vec![None; n],
                 threads: vec![None; n],
                 ran_on: vec![None; n],
                 refused_pin: vec![false; n],
@@ -193,18 +195,22 @@ impl Control {
         self.lock().keeps_places
     }
 
-    /// A stage takes no more events.
-    pub(crate) fn is_done(&self, stage: usize) {
-        self.lock().is_done[stage] = true;
+    /// A stage takes no more events; whether it goes before it has handled what it was to, or leaves its place to the
+    /// next of its name for another reason.
+    pub(crate) fn is_done(&self, stage: usize, is_short: bool) {
+        self.lock().done[stage] = Some(is_short);
         self.changed.notify_all();
     }
 
-    /// Waits until no stage takes events any more: who leaves sooner lets those behind it go past where it has got. If
-    /// the pipeline is aborted nobody goes past the event in hand.
-    pub(crate) fn wait_until_all_are_done(&self) {
-        self.wait_while(None, |state| {
-            !self.is_aborted() && state.is_done.contains(&false)
-        });
+    /// Waits until no stage takes events any more: who leaves sooner lets those behind it go past where it has got.
+    /// Returns whether one of them is short: then all leave their places, as one that is held comes after others
+    /// only as long as they are held, too. Of an aborted pipeline a handler may never return.
+    pub(crate) fn wait_until_all_are_done(&self) -> bool {
+        const GRACE: Duration = Duration::from_millis(500);
+        let is_busy = |state: &mut State| state.done.contains(&None);
+        self.wait_while(None, |state| !self.is_aborted() && is_busy(state));
+        self.wait_while(Instant::now().checked_add(GRACE), is_busy);
+        self.lock().done.iter().any(|done| *done != Some(false))
     }
 
     /// The stages of these names.

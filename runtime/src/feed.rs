@@ -44,8 +44,8 @@ pub enum Overflow {
 /// still for others. It then fails only when it would have to wait for free slots, with the reason.
 ///
 /// A handler may have a feed, or another producer, of its own ring. If the ring is full, and can only become free by what
-/// that handler has in hand, such a publication fails with
-/// [`ClaimError::HeldUpByOwnStage`], whatever the policy: it would wait for itself.
+/// that handler has in hand, a publication that is to wait fails with
+/// [`ClaimError::HeldUpByOwnStage`] instead: it would wait for itself.
 ///
 /// # Examples
 /// ```

@@ -95,6 +95,22 @@ pub enum Warning {
         /// The core, or the first of them.
         core: usize,
     },
+    /// A stage whose place would be [held](crate::Stage::on_death) comes after one whose place would not: if they die
+    /// and are started again, it goes on, and does not come after the new one.
+    HeldBehindReleased {
+        /// The name of the one that would be held.
+        stage: String,
+        /// The name of the other.
+        after: String,
+    },
+    /// A stage comes after one that is dead and whose place is held, and nobody has taken that place in the
+    /// [time](crate::Stage::hold_for) it wanted to be waited for. The stage goes on waiting.
+    HeldUp {
+        /// Its name.
+        stage: String,
+        /// The name of the dead one.
+        by: String,
+    },
     /// A producer was still there when the pipeline was stopped, and had to be cut off at the deadline: only it
     /// knows whether it was about to publish. Drop producers first.
     ProducerStillThere,
@@ -150,6 +166,16 @@ impl fmt::Display for Warning {
                     "the system refused to pin stage {stage:?} to core {core}"
                 )
             }
+            Self::HeldBehindReleased { stage, after } => write!(
+                f,
+                "stage {stage:?} is held if it dies, and {after:?}, which it comes after, is not: when they are started \
+                 again it does not wait for the new one; hold both, or release both"
+            ),
+            Self::HeldUp { stage, by } => write!(
+                f,
+                "stage {stage:?} waits for {by:?}, which is dead, and for whose successor it was to wait no longer: \
+                 start one of that name"
+            ),
             Self::ProducerStillThere => f.write_str(
                 "a producer was still there when the pipeline was stopped: drop producers first",
             ),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use annulus_ring::{Consumer, JoinError, Member, MutableConsumer, OnDeath, Ring};
@@ -272,7 +272,8 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             .collect();
         let (planned, planned_warnings) =
             pin::plan(&wanted, self.placement, &cores, pin::quota(), pin::siblings);
-        let warnings: Vec<_> = outside.into_iter().chain(planned_warnings).collect();
+        let mut warnings: Vec<_> = outside.into_iter().chain(planned_warnings).collect();
+        warnings.extend(self.held_behind_released());
         let inlets = self.join(&order)?;
         calibrate();
 
@@ -295,6 +296,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
 
         let mut threads = Vec::new();
         let mut error = None;
+        let mut without_thread = None;
         let mut parts = stages.into_iter().zip(inlets).zip(before).zip(&planned);
         for (index, (((stage, (inlet, _)), before), cores)) in parts.by_ref().enumerate() {
             let Stage {
@@ -341,13 +343,14 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
                 }),
                 _ => unreachable!("it joined as what it is"),
             };
-            match thread::Builder::new()
-                .name(settings.name.clone())
-                .spawn(run)
-            {
+            let task = Arc::new(Mutex::new(Some(run)));
+            let given = task.clone();
+            let thread = thread::Builder::new().name(settings.name.clone());
+            match thread.spawn(move || take(&given).map_or((), |run| run())) {
                 Ok(thread) => threads.push(thread),
                 Err(cause) => {
                     error = Some((settings.name, cause));
+                    without_thread = take(&task);
                     break;
                 }
             }
@@ -362,6 +365,9 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         if let Some((stage, cause)) = error {
             for (((_, (inlet, has_resumed)), _), _) in parts {
                 inlet.leave(has_resumed);
+            }
+            if let Some(run) = without_thread {
+                run(); // It goes home, too.
             }
             for thread in threads {
                 let _ = thread.join(); // It goes home.
@@ -393,6 +399,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             counters: Counters::new(times),
             limit: settings.limit,
             busy_since: Counter::default(),
+            held_up_by: Counter::default(),
             left_at: Counter::default(),
             has_resumed,
             departure: OnceLock::new(),
@@ -442,6 +449,22 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             Joined::Changes(builder.join_mut()?)
         } else {
             Joined::Reads(builder.join()?)
+        })
+    }
+
+    /// Which stages go on without those before them if all die.
+    fn held_behind_released(&self) -> impl Iterator<Item = Warning> {
+        let is_shared = self.ring.is_shared();
+        let held = self.stages.iter().map(|stage| &stage.settings);
+        let held = held.filter(move |settings| settings.holds(is_shared));
+        held.flat_map(move |Settings { name, after, .. }| {
+            let before = self.stages.iter().map(|stage| &stage.settings);
+            let before = before.filter(|other| after.contains(&other.name));
+            let released = before.filter(move |other| !other.holds(is_shared));
+            released.map(|other| Warning::HeldBehindReleased {
+                stage: name.clone(),
+                after: other.name.clone(),
+            })
         })
     }
 
@@ -568,6 +591,11 @@ impl<T> fmt::Debug for Pipeline<T> {
             .field("stages", &self.stages)
             .finish_non_exhaustive()
     }
+}
+
+/// What a thread is to run: it, or who did not get one.
+fn take<R>(task: &Mutex<Option<R>>) -> Option<R> {
+    task.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 enum Joined<T> {

@@ -99,6 +99,17 @@ impl<T> Running<T> {
                 warnings.push(Warning::PinRefused { stage, core });
             }
         }
+        for post in &self.control.stages {
+            let Some(row) = post.held_up_by.get().checked_sub(1) else {
+                continue;
+            };
+            let members = self.ring.snapshot().members.into_iter();
+            let mut dead = members.filter(|member| member.row as u64 == row && member.is_held);
+            if let Some(by) = dead.next() {
+                let (stage, by) = (post.name.clone(), by.name);
+                warnings.push(Warning::HeldUp { stage, by });
+            }
+        }
         warnings
     }
 

@@ -331,7 +331,7 @@ impl<T: 'static> Stage<T> {
     /// stops its pipeline: whether it is held for the next stage, or consumer, of its name.
     ///
     /// There it is [held](OnDeath::Hold) by default: the next one goes on where this one had released, and is given
-    /// again what it had in hand. Until then producers wait once the ring is full, and stages after it, so nothing is lost.
+    /// again what it had in hand; it comes after what this one came after, as far as that is held, too. Until then producers wait once the ring is full, and stages after it, so nothing is lost.
     /// That suits whatever acts upon events: a gateway, a journal, a risk check. What only shows the latest, and whose
     /// absence must not hold up anybody, says [`OnDeath::Release`]: what was published before the next one joins
     /// is not for it, and the [report](crate::StageReport::missed) says how much that was. In between lies
@@ -353,7 +353,8 @@ impl<T: 'static> Stage<T> {
         self
     }
 
-    /// Sets how long others wait for its successor if it dies and is held; by default for ever. Then they are told.
+    /// Sets how long others wait for its successor if it dies and is held; by default for ever. Then a producer that
+    /// waits for it fails, and stages after it go on waiting with a [warning](crate::Warning::HeldUp).
     ///
     /// # Examples
     /// See [`Stage::on_death`].

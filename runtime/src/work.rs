@@ -79,7 +79,9 @@ impl<I: Inlet> Work<I> {
             }
             _ => {}
         }
-        self.place.control.is_done(self.place.index);
+        let next = next_of(&self.inlet);
+        let is_short = self.place.is_short(next, &ended);
+        self.place.control.is_done(self.place.index, is_short);
         if let Some(handler) = handler {
             self.place.stop::<I, _>(handler);
         }
@@ -122,7 +124,7 @@ impl<I: Inlet> Work<I> {
             };
             match why {
                 // A dead stage before this one, in another process, may yet be succeeded.
-                NotReady::Idle | NotReady::Gated | NotReady::Held { .. } => {}
+                NotReady::Idle | NotReady::Gated | NotReady::Held { .. } => place.held_up(why),
                 NotReady::Closed => return place.drain(inlet, policy, handler, Ended::Drained),
                 NotReady::Poisoned(poisoned) => return Err(place.how_poisoned(poisoned)),
                 NotReady::Unusable(cause) => return Err(Ended::Unusable(cause)),
@@ -138,11 +140,12 @@ impl<I: Inlet> Work<I> {
                 let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
                 match inlet.next_batch(Some(until)) {
                     Ok(batch) => place.handle::<I, _>(policy, handler, &mut pace, batch)?,
-                    Err(NotReady::Idle | NotReady::Gated)
+                    Err(why @ (NotReady::Idle | NotReady::Gated | NotReady::Held { .. }))
                         if place.control.leave_at().is_none()
                             && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
                     {
                         place.looks.set(place.looks.get() + 1);
+                        place.held_up(why);
                         continue;
                     }
                     Err(_) => {} // The next look tells.
@@ -200,6 +203,15 @@ impl<T> Place<T> {
         if self.ring.is_shared() { SHARED } else { ALONE }
     }
 
+    /// Makes known whether a dead consumer holds it up that nobody has succeeded in time.
+    fn held_up(&self, why: NotReady) {
+        match why {
+            NotReady::Held { row } => self.post.held_up_by.set(row as u64 + 1),
+            NotReady::Idle => self.post.held_up_by.set(0),
+            _ => {} // Between two looks for the dead it is gated, and knows no more.
+        }
+    }
+
     /// The pipeline leaves: so does the stage, if it has handled what lies below `at`, and holds nothing any more.
     #[cold]
     fn leave_at<I: Inlet<Event = T>, H: Handles<I>>(
@@ -222,21 +234,27 @@ impl<T> Place<T> {
         Ok(())
     }
 
-    /// Leaves the ring: for good, or with its place held for the next of its name, if it has not done what it was to.
-    fn depart<I: Inlet<Event = T>>(&self, inlet: I, next: Sequence, ended: &Ended) {
-        if self.control.owns_ring() {
-            return inlet.leave(false);
-        }
-        let is_short = match ended {
+    /// Whether it goes before it has handled what it was to, or is to leave its place to the next of its name anyhow.
+    fn is_short(&self, next: Sequence, ended: &Ended) -> bool {
+        match ended {
             Ended::Failed(_) | Ended::Stopped(_) => true,
             Ended::Left => self.control.keeps_places(),
-            Ended::Aborted => next < self.ring.snapshot().published || self.control.keeps_places(),
-            _ => return inlet.leave(false),
-        };
-        let is_held = self.holds && is_short;
-        if !is_held {
-            self.control.wait_until_all_are_done();
+            Ended::Aborted => self.control.keeps_places() || next < self.ring.snapshot().published,
+            _ => false,
         }
+    }
+
+    /// Leaves the ring: for good, or with its place held for the next of its name, if the pipeline has not done what it
+    /// was to.
+    fn depart<I: Inlet<Event = T>>(&self, inlet: I, next: Sequence, ended: &Ended) {
+        let is_of_all = matches!(
+            ended,
+            Ended::Failed(_) | Ended::Stopped(_) | Ended::Left | Ended::Aborted
+        );
+        if self.control.owns_ring() || !is_of_all {
+            return inlet.leave(false);
+        }
+        let is_held = self.control.wait_until_all_are_done() && self.holds;
         let published = self.ring.snapshot().published.max(next);
         inlet.leave(is_held);
         // It is told once.

@@ -1,9 +1,11 @@
 //! However a pipeline ends, the ring goes on for the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use annulus::Stage;
 use annulus::ring::{ClaimError, Ended, Ring};
+use annulus::{At, Events, Handler, HandlerError, Idle, Stage};
 
 use crate::player::{Place, Player};
 use crate::{LONG, held, publish, read};
@@ -57,11 +59,54 @@ fn e1_a_pipeline_may_leave_a_ring_on_the_heap() {
     assert_eq!(read(&mut reader, 7), Vec::from_iter(0..8));
 }
 
+/// Holds every batch until it is told that there will be no more.
+struct Journal(Arc<AtomicU64>);
+
+impl Handler<u64> for Journal {
+    fn on_batch(&mut self, events: &mut Events<'_, u64>) -> Result<(), HandlerError> {
+        events.each(|_, _| Ok::<_, HandlerError>(()))?;
+        events.hold();
+        Ok(())
+    }
+
+    fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    fn on_idle(&mut self, idle: &mut Idle<'_, u64>) -> Result<(), HandlerError> {
+        if idle.is_ending() {
+            let held = idle.held().count() as u64;
+            self.0.store(held, Ordering::SeqCst);
+            idle.release_held(u64::MAX);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn e1_a_stage_that_holds_events_releases_them_before_it_leaves() {
+    for owns in [true, false] {
+        let ring = Ring::builder(16).build(u64::default).unwrap();
+        let mut feed = ring.producer().unwrap();
+        let held = Arc::new(AtomicU64::new(0));
+        let reply = Stage::each("reply", |_: &u64, _| ()).after(["journal"]);
+        let running = annulus::Pipeline::on(&ring)
+            .stages([Stage::new("journal", Journal(held.clone())), reply])
+            .owns_ring(owns)
+            .start()
+            .unwrap();
+        publish(&mut feed, 0..4);
+        let report = running.leave(LONG).unwrap();
+        assert_eq!(held.load(Ordering::SeqCst), 4);
+        let handled = report.stages.iter().map(|stage| stage.handled);
+        assert_eq!(handled.collect::<Vec<_>>(), [4, 4]);
+        publish(&mut feed, 4..5);
+    }
+}
+
 /// One that leaves sooner would let those behind it go past where it has got.
 #[test]
 fn e2_no_stage_that_leaves_goes_past_those_that_it_comes_after() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
     for _ in 0..50 {
         let ring = Ring::builder(8).build(u64::default).unwrap();
         let mut feed = ring.producer().unwrap();

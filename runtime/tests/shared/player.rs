@@ -1,6 +1,7 @@
 //! A pipeline in another process: this program, started again. It is told what to do by lines on its standard input, and
 //! answers by lines on its standard output.
 
+use std::collections::VecDeque;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{self, Child, ChildStdin, Command, Stdio};
@@ -44,18 +45,19 @@ impl Drop for Place {
 }
 
 /// One stage after another, by these words: the name, `release` for one that is not held, `panics=N` for one that
-/// panics at the event N, `sticks=N` for one that never returns from it, `owns` for a pipeline that owns the ring.
+/// panics at the event N, `sticks=N` for one that never returns from it, `hold_for=N` for one to wait N ms for, `owns` for a pipeline that owns the ring.
 pub(crate) fn pipeline(ring: &Segment<u64>, stages: &str) -> Pipeline<u64> {
     let mut pipeline = Pipeline::on(ring);
     let mut before = None;
     for stage in stages.split(';') {
         let mut words = stage.split(' ');
         let name = words.next().unwrap_or_default().to_owned();
-        let (mut panics, mut sticks, mut releases) = (None, None, false);
+        let (mut panics, mut sticks, mut releases, mut hold_for) = (None, None, false, None);
         for word in words {
             match word.split_once('=') {
                 Some(("panics", event)) => panics = event.parse().ok(),
                 Some(("sticks", event)) => sticks = event.parse().ok(),
+                Some(("hold_for", millis)) => hold_for = millis.parse().ok(),
                 _ if word == "release" => releases = true,
                 _ if word == "owns" => pipeline = pipeline.owns_ring(true),
                 _ => panic!("what is {word:?}?"),
@@ -72,6 +74,9 @@ pub(crate) fn pipeline(ring: &Segment<u64>, stages: &str) -> Pipeline<u64> {
         stage = stage.after(before.replace(name));
         if releases {
             stage = stage.on_death(OnDeath::Release);
+        }
+        if let Some(millis) = hold_for {
+            stage = stage.hold_for(Duration::from_millis(millis));
         }
         pipeline = pipeline.stage(stage);
     }
@@ -177,14 +182,20 @@ pub(crate) struct Player {
     process: Child,
     orders: ChildStdin,
     lines: Receiver<String>,
+    /// What it has said before it said that it has started.
+    early: VecDeque<String>,
 }
 
 impl Player {
     /// Starts one, and waits until its stages have joined.
     pub(crate) fn start(place: &Place, stages: &str) -> Self {
         let mut player = Self::start_as_it_may(place, stages);
-        player.says("started");
-        player
+        loop {
+            match player.hear_next() {
+                line if line == "started" => return player,
+                line => player.early.push_back(line),
+            }
+        }
     }
 
     pub(crate) fn start_as_it_may(place: &Place, stages: &str) -> Self {
@@ -214,6 +225,7 @@ impl Player {
             process,
             orders,
             lines,
+            early: VecDeque::new(),
         }
     }
 
@@ -222,6 +234,11 @@ impl Player {
     }
 
     pub(crate) fn hear(&mut self) -> String {
+        let early = self.early.pop_front();
+        early.unwrap_or_else(|| self.hear_next())
+    }
+
+    fn hear_next(&mut self) -> String {
         self.lines.recv_timeout(LONG).expect("it says something")
     }
 
