@@ -30,6 +30,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::consumer::{Ended, NotReady, why_cut};
+use crate::refusal::debug_as_text;
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
@@ -208,13 +209,13 @@ impl<T: Observable> Observer<T> {
     }
 
     fn wait_for_event(&mut self, patience: Patience) -> Result<(Sequence, T), NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, false, self.memory.region().parking);
+        let mut waiter = Waiter::new(self.wait, patience, self.memory.region().parking);
         loop {
             let idle = match self.copy_next() {
                 Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,
                 done => return done,
             };
-            if !waiter.pause(&self.memory.header().waiters) {
+            if !waiter.pause(&self.memory.header().waiters, || None) {
                 return Err(idle);
             }
         }
@@ -327,7 +328,7 @@ impl<T> fmt::Debug for Observer<T> {
 /// assert!(error.to_string().ends_with("only if it is built with .observable()"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObserveError {
     /// The ring has one producer, and was not built to be observed.
@@ -348,5 +349,7 @@ impl fmt::Display for ObserveError {
         })
     }
 }
+
+debug_as_text!(ObserveError);
 
 impl Error for ObserveError {}

@@ -228,6 +228,8 @@ pub enum During {
     Event,
     /// `on_idle`.
     Idle,
+    /// It waited for events, and was [taken out of the ring](annulus_ring::Ring::evict).
+    Wait,
     /// `on_stop`, or its drop.
     Stop,
 }
@@ -252,6 +254,7 @@ impl fmt::Display for Failure {
             During::Start => "in on_start",
             During::Event => "at an event",
             During::Idle => "in on_idle",
+            During::Wait => "while it waited for events",
             During::Stop => "in on_stop",
         };
         write!(f, "stage {:?} ", self.stage)?;

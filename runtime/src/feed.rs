@@ -186,7 +186,7 @@ impl<T> Feed<T> {
         n: usize,
         write: impl FnOnce(Slots<'_, T>),
     ) -> Result<Result<Range<Sequence>, ClaimError>, FeedError> {
-        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        const LOOK_EVERY: Duration = Duration::from_millis(250);
         let mut write = Some(write);
         let mut published = self.producer().try_publish_batch(n, |slots| {
             if let Some(write) = write.take() {

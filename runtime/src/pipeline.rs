@@ -313,6 +313,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
                 idle_every: settings.idle_every,
                 holds: settings.holds(ring.is_shared()),
                 looks: Cell::default(),
+                is_evicted: Cell::default(),
                 published: published.clone(),
                 before,
             };

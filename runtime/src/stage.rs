@@ -117,7 +117,10 @@ impl Settings {
     /// cannot tell which ones it had not come to yet. Events that are lost without a word are worse than
     /// producers that wait, and say for whom. On the heap a stage dies with everybody else.
     pub(crate) fn holds(&self, is_shared: bool) -> bool {
-        is_shared && self.on_death != Some(OnDeath::Release)
+        match self.on_death {
+            Some(on_death) => on_death == OnDeath::Hold,
+            None => is_shared,
+        }
     }
 }
 
@@ -327,7 +330,7 @@ impl<T: 'static> Stage<T> {
         self
     }
 
-    /// Sets what becomes of its place in a ring that processes share if its process dies, or if it fails and that
+    /// Sets what becomes of its place in the ring if its process dies, or if it fails and that
     /// stops its pipeline: whether it is held for the next stage, or consumer, of its name.
     ///
     /// There it is [held](OnDeath::Hold) by default: the next one goes on where this one had released, and is given
@@ -337,7 +340,8 @@ impl<T: 'static> Stage<T> {
     /// is not for it, and the [report](crate::StageReport::missed) says how much that was. In between lies
     /// [`Stage::hold_for`].
     ///
-    /// On the heap it has no effect: threads die together.
+    /// On the heap, where threads die together, it is released by default. Where it is to be held it is, by a pipeline that
+    /// does not [own](crate::Pipeline::owns_ring) the ring.
     ///
     /// # Examples
     /// ```

@@ -16,6 +16,10 @@ use crate::lot::{Idle, Lot, Pace};
 use crate::metrics::{elapsed, ticks};
 use crate::pin;
 
+/// How long a stage waits for events before it looks whether it is to leave: nobody wakes it for that. Four times a second
+/// is seldom enough not to be noticed by others, where the stage parks, too.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// What a stage does on its thread, but for its handler.
 pub(crate) struct Work<I: Inlet> {
     pub(crate) inlet: I,
@@ -39,6 +43,8 @@ pub(crate) struct Place<T> {
     pub(crate) before: Vec<Arc<Post>>,
     /// How many of its waits were those of one that it interrupted to look around.
     pub(crate) looks: Cell<u64>,
+    /// Whether it was taken out of the ring.
+    pub(crate) is_evicted: Cell<bool>,
 }
 
 /// What becomes of failures.
@@ -128,6 +134,11 @@ impl<I: Inlet> Work<I> {
                 NotReady::Closed => return place.drain(inlet, policy, handler, Ended::Drained),
                 NotReady::Poisoned(poisoned) => return Err(place.how_poisoned(poisoned)),
                 NotReady::Unusable(cause) => return Err(Ended::Unusable(cause)),
+                // Whoever did that lets those behind it go on; they are not to do so for long, if its failures stop them.
+                NotReady::Evicted { .. } => {
+                    place.is_evicted.set(true);
+                    return Err(place.fail(policy, During::Wait, Cause::Error(Box::new(why))));
+                }
                 _ => return Err(Ended::Drained), // Nothing else ends a ring.
             }
             place.count(inlet);
@@ -136,7 +147,7 @@ impl<I: Inlet> Work<I> {
                 .idle_every
                 .and_then(|every| Instant::now().checked_add(every));
             loop {
-                let look_at = Instant::now() + place.look_every();
+                let look_at = Instant::now() + LOOK_EVERY;
                 let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
                 match inlet.next_batch(Some(until)) {
                     Ok(batch) => place.handle::<I, _>(policy, handler, &mut pace, batch)?,
@@ -195,14 +206,6 @@ fn next_of<I: Inlet>(inlet: &I) -> Sequence {
 pub(crate) enum Never {}
 
 impl<T> Place<T> {
-    /// How long it waits for events before it looks whether it is to leave: nobody wakes it for that. Where processes share
-    /// the ring whoever waits gets up more often, to look for the dead.
-    fn look_every(&self) -> Duration {
-        const SHARED: Duration = Duration::from_millis(50);
-        const ALONE: Duration = Duration::from_millis(250);
-        if self.ring.is_shared() { SHARED } else { ALONE }
-    }
-
     /// Makes known whether a dead consumer holds it up that nobody has succeeded in time.
     fn held_up(&self, why: NotReady) {
         match why {
@@ -254,7 +257,8 @@ impl<T> Place<T> {
         if self.control.owns_ring() || !is_of_all {
             return inlet.leave(false);
         }
-        let is_held = self.control.wait_until_all_are_done() && self.holds;
+        let is_short = self.control.wait_until_all_are_done();
+        let is_held = is_short && self.holds && !self.is_evicted.get();
         let published = self.ring.snapshot().published.max(next);
         inlet.leave(is_held);
         // It is told once.
@@ -573,7 +577,9 @@ impl<T: 'static> Inlet for Consumer<T> {
 
     fn leave(self, is_held: bool) {
         if is_held {
-            drop(self); // LEAVE_HELD
+            self.leave_held();
+        } else {
+            Consumer::leave(self);
         }
     }
 }
@@ -600,7 +606,9 @@ impl<T: 'static> Inlet for MutableConsumer<T> {
 
     fn leave(self, is_held: bool) {
         if is_held {
-            drop(self); // LEAVE_HELD
+            self.leave_held();
+        } else {
+            MutableConsumer::leave(self);
         }
     }
 }

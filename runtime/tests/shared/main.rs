@@ -3,6 +3,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod holding;
 mod leaving;
 mod player;
 mod succeeding;
