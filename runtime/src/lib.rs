@@ -61,6 +61,32 @@
 //! So a gateway that is killed, or panics, is started again and acts upon each event, upon what it had in hand perhaps
 //! twice. That a stage went on in the place of another, or what it never saw, is in the [report](StageReport::missed).
 //!
+//! ```
+//! # use std::time::Duration;
+//! # use annulus::{Pipeline, Stage};
+//! # #[cfg(target_os = "linux")] {
+//! use annulus::ipc::Segment;
+//!
+//! let ring = Segment::<u64>::anonymous(64)?; // or one with a name, for programs that know each other by that
+//! let mut feed = ring.producer()?;
+//! let gateway = Stage::each("gateway", |order: &u64, _| match order {
+//!     8 => Err("no connection"),
+//!     _ => Ok(()), // sent
+//! });
+//! let running = Pipeline::on(&ring).stage(gateway).start()?;
+//! feed.publish_batch(3, |orders| orders.zip(7..).for_each(|(order, n)| *order = n))?;
+//! let failed = running.join().unwrap_err().report;
+//! assert!(failed.stages[0].is_held);
+//!
+//! // Later, in this process or another one:
+//! let gateway = Stage::each("gateway", |order: &u64, _| println!("sent {order}"));
+//! let running = Pipeline::on(&ring).stage(gateway).start()?;
+//! let report = running.leave(Duration::from_secs(5))?;
+//! assert_eq!((report.stages[0].started_at, report.stages[0].handled), (1, 2));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Limits
 //!
 //! * A handler that does not return cannot be stopped: its stage is reported as overdue and left to itself.

@@ -416,15 +416,31 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             let members = self.ring.snapshot().members;
             let is_held = |member: &Member| member.is_held && member.name == stage.settings.name;
             let has_resumed = members.iter().any(is_held);
-            match self.join_one(stage) {
-                Ok(inlet) => joined[index] = Some((inlet, has_resumed)),
-                Err(error) => {
-                    for (inlet, has_resumed) in joined.into_iter().flatten() {
-                        inlet.leave(has_resumed); // What it had taken up is there for another try.
-                    }
-                    return Err(StartError::Join(error));
+            // It goes on behind what the other came behind, and a newcomer is not among that.
+            let newcomer = (self.stages.iter().zip(&joined)).find(|(other, joined)| {
+                let Settings { name, .. } = &other.settings;
+                let is_new = joined.as_ref().is_some_and(|(_, has_resumed)| !has_resumed);
+                let holds = other.settings.holds(self.ring.is_shared());
+                has_resumed && is_new && holds && stage.settings.after.contains(name)
+            });
+            let error = match (newcomer, self.join_one(stage)) {
+                (None, Ok(inlet)) => {
+                    joined[index] = Some((inlet, has_resumed));
+                    continue;
                 }
+                (Some((other, _)), Ok(inlet)) => {
+                    inlet.leave(true);
+                    StartError::OutOfOrder {
+                        stage: stage.settings.name.clone(),
+                        after: other.settings.name.clone(),
+                    }
+                }
+                (_, Err(error)) => StartError::Join(error),
+            };
+            for (inlet, has_resumed) in joined.into_iter().flatten() {
+                inlet.leave(has_resumed); // What it had taken up is there for another try.
             }
+            return Err(error);
         }
         Ok(joined.into_iter().flatten().collect())
     }
@@ -669,6 +685,14 @@ pub enum StartError {
         /// Those that this process may run on as it is.
         available: Vec<usize>,
     },
+    /// A stage would go on in the place of one of its name that had died, or left it held, and did not come after
+    /// another stage of this pipeline, which it is to come after.
+    OutOfOrder {
+        /// The stage.
+        stage: String,
+        /// The other, of which the ring knows none that died or left its place held.
+        after: String,
+    },
     /// There is no handler for a stage of a topology.
     NoHandler {
         /// The stage.
@@ -724,6 +748,12 @@ impl fmt::Display for StartError {
                 f,
                 "stage {stage:?} is to be pinned to core {core}, which the system refuses: choose one of \
                  {available:?}"
+            ),
+            Self::OutOfOrder { stage, after } => write!(
+                f,
+                "the place of stage {stage:?} is held in the ring, and does not come after {after:?}, which is new \
+                 there: let one run to the end without {after:?}, or give up what is held for it by \
+                 Ring::evict({stage:?}, ..)"
             ),
             Self::NoHandler { stage } => {
                 write!(

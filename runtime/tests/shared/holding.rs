@@ -293,6 +293,35 @@ fn e12_a_stage_that_is_evicted_has_failed() {
     assert_eq!(held(&ring, &["risk", "send"]), [("send".to_owned(), true)]);
 }
 
+/// The next version of a program has a check before the gateway; the ring holds a gateway without one.
+#[test]
+fn e13_a_stage_does_not_go_on_without_a_new_one_that_it_comes_after() {
+    let (place, ring) = Place::with(Ring::builder(16));
+    let mut feed = ring.producer().unwrap();
+    let mut gateway = Player::start(&place, "gateway");
+    publish(&mut feed, 0..2);
+    gateway.has_handled("gateway", 0..2);
+    gateway.tell("leave held");
+    gateway.hear();
+    publish(&mut feed, 2..4);
+    let error = pipeline(&ring, "risk;gateway").start().unwrap_err();
+    let expected =
+        "the place of stage \"gateway\" is held in the ring, and does not come after \"risk\"";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    let as_before = [("gateway".to_owned(), true)];
+    assert_eq!(held(&ring, &["risk", "gateway"]), as_before);
+    assert_eq!(ring.evict("gateway", LONG).unwrap().lost, 2);
+    let running = pipeline(&ring, "risk;gateway").start().unwrap();
+    publish(&mut feed, 4..6);
+    let report = running.leave(LONG).unwrap();
+    assert!(
+        report
+            .stages
+            .iter()
+            .all(|stage| stage.handled == 2 && stage.missed == 4)
+    );
+}
+
 /// Whatever ends them, one after the other: nothing is missed, and only what was in hand comes twice.
 #[test]
 fn e7_e8_e9_pipelines_that_take_turns_handle_everything_in_order() {
