@@ -400,7 +400,7 @@ impl Waiter {
         match self.patience {
             Patience::None => false,
             Patience::Until(deadline) => {
-                // Who polls fast looks at the clock at first, and then now and then: a reading takes as long as a poll.
+                // Fast polls look at the clock at first, and then now and then: a reading takes as long as a poll.
                 let is_to_look = cfg!(loom) || !self.was_short || self.asked == 0;
                 self.asked = (self.asked + 1) % POLLS_BY_DEADLINE;
                 !is_to_look || Instant::now() < deadline
@@ -562,7 +562,7 @@ const POLLS: u32 = 64;
 /// If they take less than this.
 const POLLS_TAKE: Duration = Duration::from_micros(200);
 
-/// So many fast polls for a look at the clock by who has a deadline to keep.
+/// The same, of a member that has a deadline to keep.
 const POLLS_BY_DEADLINE: u8 = 16;
 
 /// The pause of a consumer that has drained a backlog, before it polls the shared lines again.

@@ -43,7 +43,7 @@ pub(crate) struct Post {
     pub(crate) limit: Option<Duration>,
     /// When it began the batch at hand, in ticks; 0 if it has none. Only if there is a limit.
     pub(crate) busy_since: Counter,
-    /// The row, plus one, of the dead consumer that it comes after and has waited for longer than that wanted; 0 is none.
+    /// The row, plus one, of a dead consumer before it whose successor it has waited for long enough; 0 is none.
     pub(crate) held_up_by: Counter,
     /// The first sequence that it has not come to, once it has left.
     pub(crate) left_at: Counter,
@@ -202,7 +202,7 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Waits until no stage takes events any more: who leaves sooner lets those behind it go past where it has got.
+    /// Waits until no stage takes events any more: one that leaves sooner lets those behind it go past where it has got.
     /// Returns whether one of them is short: then all leave their places, as one that is held comes after others
     /// only as long as they are held, too. Of an aborted pipeline a handler may never return.
     pub(crate) fn wait_until_all_are_done(&self) -> bool {

@@ -55,7 +55,7 @@
 //!
 //! | | on the heap | in shared memory |
 //! |---|---|---|
-//! | who ends the ring | the pipeline: a stop closes it, a failure or an abort poisons it | nobody but who was told to: the pipeline [leaves](Running::leave), and what it feeds is for others; [`Pipeline::owns_ring`] |
+//! | who ends the ring | the pipeline: a stop closes it, a failure or an abort poisons it | no pipeline that was not told to: it [leaves](Running::leave), and what it feeds is for others; [`Pipeline::owns_ring`] |
 //! | a stage whose process dies, that fails and so stops its pipeline, or that is cut off | its place is gone | its place is held: the next stage of its name goes on there, and nothing is lost; [`Stage::on_death`] |
 //!
 //! So a gateway that is killed, or panics, is started again and acts upon each event, upon what it had in hand perhaps

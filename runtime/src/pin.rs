@@ -173,8 +173,8 @@ impl fmt::Display for Warning {
             ),
             Self::HeldUp { stage, by } => write!(
                 f,
-                "stage {stage:?} waits for {by:?}, which is dead, and for whose successor it was to wait no longer: \
-                 start one of that name"
+                "stage {stage:?} waits for a successor of {by:?}, which is dead, for longer than it was to: start a \
+                 stage or consumer of that name"
             ),
             Self::ProducerStillThere => f.write_str(
                 "a producer was still there when the pipeline was stopped: drop producers first",
@@ -481,7 +481,7 @@ mod tests {
         assert_eq!(planned(&[&[], &[]], one_each, &[0, 2], Some(9)).1, []);
     }
 
-    /// A file system in which these files are, and the quota of who has it.
+    /// The quota of a process that finds these files.
     fn quota_by(name: &str, files: &[(&str, &str)]) -> Option<usize> {
         let root =
             std::env::temp_dir().join(format!("annulus-quota-{name}-{}", std::process::id()));

@@ -610,7 +610,7 @@ impl<T> fmt::Debug for Pipeline<T> {
     }
 }
 
-/// What a thread is to run: it, or who did not get one.
+/// Takes what a thread is to run, for the thread, or because there is none.
 fn take<R>(task: &Mutex<Option<R>>) -> Option<R> {
     task.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -185,7 +185,7 @@ impl<T> Running<T> {
     ///
     /// After the time `within` the pipeline is aborted, and stages go where they are. On a ring that processes share, one
     /// that has not handled what it was to leaves its place [held](crate::Stage::on_death), if that is how it would
-    /// die: nothing is lost then, and who joins under its name goes on there.
+    /// die: nothing is lost then, and the next of its name goes on there.
     ///
     /// # Errors
     /// As [`Running::stop`]; not if what was left is held.
@@ -209,7 +209,7 @@ impl<T> Running<T> {
     }
 
     /// As [`Running::leave`]; but on a ring that processes share, stages whose places would be
-    /// [held](crate::Stage::on_death) if they died leave them held: whoever joins under their names goes on where they
+    /// [held](crate::Stage::on_death) if they died leave them held: the next of their names go on where they
     /// had released, and what is published meanwhile is not lost, but fills the ring. For a program that is about to
     /// be started again.
     ///

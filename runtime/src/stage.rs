@@ -61,7 +61,7 @@ pub struct Settings {
     ///
     /// By default it naps once it has waited for a while: it sees an event up to 100 µs later then, costs some 7 % of a
     /// core while nothing happens, and nobody has to wake it. [`Wait::Park`] costs nothing while nothing happens, and
-    /// whoever publishes pays for waking it, a system call: so it is not the default, also where the ring would
+    /// a publication pays for waking it, with a system call: so it is not the default, also where the ring would
     /// allow it. [`Wait::Spin`] and [`Wait::Yield`] cost a core, [`Wait::Backoff`] about half of one.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::topology::WaitAs"))]
     pub wait: Wait,
@@ -115,7 +115,7 @@ impl Settings {
     ///
     /// On a ring that processes share it is, if nothing is said: a stage does something about each event, and the ring
     /// cannot tell which ones it had not come to yet. Events that are lost without a word are worse than
-    /// producers that wait, and say for whom. On the heap a stage dies with everybody else.
+    /// producers that wait, and can be seen to. On the heap a stage dies with everybody else.
     pub(crate) fn holds(&self, is_shared: bool) -> bool {
         match self.on_death {
             Some(on_death) => on_death == OnDeath::Hold,

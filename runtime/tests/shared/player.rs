@@ -253,9 +253,12 @@ impl Player {
         }
     }
 
-    pub(crate) fn kill(mut self) {
+    /// Kills it, and returns what else it had said.
+    pub(crate) fn kill(mut self) -> Vec<String> {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it is our child");
+        let early = self.early.drain(..).collect::<Vec<_>>();
+        early.into_iter().chain(self.lines.iter()).collect()
     }
 }
 

@@ -25,6 +25,45 @@ fn e5_a_pipeline_that_is_killed_and_started_again_goes_on_where_it_was() {
     );
 }
 
+/// At any moment, over and over: no stage misses an event, or is given one before the stage that it comes after.
+#[test]
+fn e5_of_pipelines_that_are_killed_at_any_moment_no_stage_misses_an_event() {
+    const ROUNDS: u64 = 20;
+    let (place, ring) = Place::with(Ring::builder(64).require_consumers(2));
+    let mut feed = ring.producer().unwrap();
+    let mut next = 0;
+    let mut known = [0_u64; 2];
+    for round in 0..=ROUNDS {
+        let mut player = Player::start(&place, "journal;gateway");
+        let room = feed.free().unwrap() as u64;
+        publish(&mut feed, next..next + room);
+        next += room;
+        let mut said: Vec<String> = (0..round * 3 % 29).map(|_| player.hear()).collect();
+        if round == ROUNDS {
+            while said.last() != Some(&format!("gateway {}", next - 1)) {
+                said.push(player.hear());
+            }
+        }
+        said.extend(player.kill());
+        for line in said {
+            let (stage, event) = line.split_once(' ').unwrap();
+            let index = usize::from(stage == "gateway");
+            let event: u64 = event.parse().unwrap();
+            assert!(
+                event <= known[index],
+                "round {round}: {line:?} where {} is next",
+                known[index]
+            );
+            known[index] = known[index].max(event + 1);
+            assert!(
+                known[1] <= known[0],
+                "round {round}: {line:?} before the journal"
+            );
+        }
+    }
+    assert_eq!(known, [next, next]);
+}
+
 #[test]
 fn e6_a_stage_that_is_not_held_says_what_it_has_missed() {
     let (place, ring) = Place::with(Ring::builder(16));
