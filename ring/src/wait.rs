@@ -281,6 +281,8 @@ pub(crate) struct Waiter {
     fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
+    /// How many times it has been asked whether it has patience, up to the next look at the clock and past it.
+    asked: u8,
 }
 
 impl Waiter {
@@ -299,7 +301,13 @@ impl Waiter {
             backoff: Backoff::new(),
             prepared: None,
             prepared_at: Vec::new(),
+            asked: 0,
         }
+    }
+
+    /// Whether it may let any time pass at all.
+    pub(crate) fn may_wait(&self) -> bool {
+        !matches!(self.patience, Patience::None)
     }
 
     /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
@@ -398,10 +406,15 @@ impl Waiter {
     }
 
     /// Whether there is to be another poll.
-    fn has_patience(&self) -> bool {
+    fn has_patience(&mut self) -> bool {
         match self.patience {
             Patience::None => false,
-            Patience::Until(deadline) => Instant::now() < deadline,
+            Patience::Until(deadline) => {
+                // Fast polls look at the clock at first, and then now and then: a reading takes as long as a poll.
+                let is_to_look = cfg!(loom) || !self.was_short || self.asked == 0;
+                self.asked = (self.asked + 1) % POLLS_BY_DEADLINE;
+                !is_to_look || Instant::now() < deadline
+            }
             Patience::Forever => true,
         }
     }
@@ -565,6 +578,9 @@ const POLLS: u32 = 64;
 
 /// If they take less than this.
 const POLLS_TAKE: Duration = Duration::from_micros(200);
+
+/// The same, of a member that has a deadline to keep.
+const POLLS_BY_DEADLINE: u8 = 16;
 
 /// The pause of a consumer that has drained a backlog, before it polls the shared lines again.
 ///
