@@ -417,6 +417,7 @@ fn c25_a_parked_consumer_is_woken_by_the_successor_of_the_producer() {
             let ring: Ring<u64> = builder(2, One).parking().build(|| 0).unwrap();
             let consumer = ring.consumer("c").wait(Wait::Park).join().unwrap();
             let producer = publish(ring.producer().unwrap(), 0..1);
+            let consumer = take(consumer, 1).1;
             let mortal = Mortal::new(producer.row());
             let deaths = Deaths(vec![Arc::clone(&mortal)]);
             let until_over = mortal.until_over();
@@ -427,7 +428,6 @@ fn c25_a_parked_consumer_is_woken_by_the_successor_of_the_producer() {
                     publish(producer, 10..11)
                 }
             });
-            let consumer = take(consumer, 1).1;
             let reader = thread::spawn(move || take(consumer, 1));
             mortal.wait_for_death();
             let _successor = ring.succeed_producer(&deaths).unwrap();

@@ -13,6 +13,7 @@ mod place;
 mod roles;
 mod segments;
 mod space;
+mod staying;
 mod system;
 mod unlinked;
 mod users;

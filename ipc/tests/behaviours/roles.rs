@@ -10,7 +10,9 @@ use std::process::{self, Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::{LONG, forks, handover, members, segments, space, system, unlinked, users, views};
+use crate::{
+    LONG, forks, handover, members, segments, space, staying, system, unlinked, users, views,
+};
 
 /// A role: its name, and what it does with the words that it is given.
 pub(crate) type Role = (&'static str, fn(&[&str]));
@@ -20,6 +22,7 @@ fn roles() -> impl Iterator<Item = Role> {
         members::ROLES,
         segments::ROLES,
         space::ROLES,
+        staying::ROLES,
         handover::ROLES,
         forks::ROLES,
         unlinked::ROLES,
