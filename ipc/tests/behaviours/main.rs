@@ -14,6 +14,7 @@ mod place;
 mod roles;
 mod segments;
 mod space;
+mod staying;
 mod surroundings;
 mod system;
 mod unlinked;

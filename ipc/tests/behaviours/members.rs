@@ -26,7 +26,7 @@ pub(crate) const ROLES: &[Role] = &[
 // ---------------------------------------------------------------------------------------------
 
 /// Starts a process that has this ring open, and is told what to do line by line: see [`Member::obey`].
-fn member(place: &Place, ring: &str) -> Player {
+pub(crate) fn member(place: &Place, ring: &str) -> Player {
     let mut player = Player::start("member", &[place.path(), ring]);
     assert_eq!(player.says(), "ok open");
     player
@@ -194,7 +194,7 @@ impl Member {
 }
 
 /// Reads so many events, one by one, or fails.
-fn take(consumer: &mut Consumer<u64>, count: usize) -> Result<Vec<u64>, String> {
+pub(crate) fn take(consumer: &mut Consumer<u64>, count: usize) -> Result<Vec<u64>, String> {
     let mut events = Vec::new();
     while events.len() < count {
         let mut batch = consumer

@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::{
-    LONG, forks, handover, members, segments, space, surroundings, system, unlinked, users, views,
+    LONG, forks, handover, members, segments, space, staying, surroundings, system, unlinked,
+    users, views,
 };
 
 /// A role: its name, and what it does with the words that it is given.
@@ -22,6 +23,7 @@ fn roles() -> impl Iterator<Item = Role> {
         members::ROLES,
         segments::ROLES,
         space::ROLES,
+        staying::ROLES,
         handover::ROLES,
         forks::ROLES,
         unlinked::ROLES,

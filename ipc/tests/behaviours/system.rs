@@ -161,3 +161,27 @@ pub(crate) fn make_pipe(path: &std::path::Path) {
     let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
     assert_eq!(made, 0, "{}", io::Error::last_os_error());
 }
+
+/// How much processor time this process has used, in its own code and in the kernel.
+pub(crate) fn processor_time() -> Duration {
+    // SAFETY: plain numbers, of which zero is one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: where to put them.
+    let got = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    assert_eq!(got, 0);
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Locks one byte of a file, for as long as that is open.
+pub(crate) fn lock_byte(fd: i32, byte: i64) -> bool {
+    // SAFETY: plain numbers, of which zero is one.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as _;
+    lock.l_start = byte as _;
+    lock.l_len = 1;
+    // SAFETY: an open descriptor, and a lock as this command takes it.
+    unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw const lock) == 0 }
+}
