@@ -5,8 +5,6 @@ use std::os::fd::AsRawFd;
 use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use annulus_ring::{Lease, RingBuilder, SharedMemory};
 use memmap2::{MmapOptions, MmapRaw};
@@ -124,20 +122,8 @@ unsafe impl SharedMemory for Memory {
         unsafe { self.map.base().byte_add(self.ring) }
     }
 
-    fn lock_table(&self, patient: bool) -> bool {
-        for tries in 0..MOST_TRIES {
-            match self.locks.try_lock(TABLE) {
-                Ok(true) => return true,
-                Ok(false) if patient => {}
-                Ok(false) | Err(_) => return false,
-            }
-            if tries < MOST_TRIES / 50 {
-                thread::yield_now();
-            } else {
-                thread::sleep(BETWEEN_TRIES);
-            }
-        }
-        false
+    fn lock_table(&self) -> bool {
+        self.locks.try_lock(TABLE).unwrap_or(false)
     }
 
     fn unlock_table(&self) {
@@ -191,7 +177,7 @@ impl Memory {
 
     /// Runs `change` if nobody has the table locked, and nobody can join meanwhile.
     pub(crate) fn while_locked<X>(&self, change: impl FnOnce() -> X) -> Option<X> {
-        if !self.lock_table(false) {
+        if !self.lock_table() {
             return None;
         }
         let changed = change();
@@ -199,12 +185,6 @@ impl Memory {
         Some(changed)
     }
 }
-
-/// How often to try to lock the table, most of them a millisecond apart: so some seconds, which nobody who works
-/// takes for a join.
-const MOST_TRIES: u32 = 5_000;
-
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

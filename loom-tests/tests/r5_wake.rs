@@ -3,11 +3,21 @@
 //! Loom reports a deadlock when all who are left sleep. Whoever parks here is woken by one store only, or
 //! by several that each have to wake: nothing else comes to its help.
 
+#[cfg(loom)]
+mod common;
+
+#[cfg(loom)]
+use std::sync::Arc;
+
 use annulus_loom_tests::{builder, model, publish, publish_shared, take, thread};
 use annulus_ring::Producers::{Many, One};
+#[cfg(loom)]
+use annulus_ring::Step;
 use annulus_ring::{
     ClaimError, Consumer, Ended, Layout, Producer, Ring, RingBuilder, SharedProducer, Wait,
 };
+#[cfg(loom)]
+use common::Mortal;
 
 /// A ring whose members may park.
 fn parking(builder: RingBuilder) -> Ring<u64> {
@@ -77,6 +87,43 @@ fn a_consumer_is_woken_by_either_of_two_producers() {
         assert_eq!(events, [7, 7]);
         let _producers = writers.map(|writer| writer.join().unwrap());
     });
+}
+
+/// The one that wakes stops for ever on its way, at each of its steps. Another publishes after that.
+#[cfg(loom)]
+#[test]
+fn a_stopped_waker_keeps_nobody_asleep() {
+    for nth in 0..3 {
+        let name = format!("r5 a_stopped_waker_keeps_nobody_asleep, step {nth}");
+        model(&name, move || {
+            let ring = parking(builder(4, Many).members(3));
+            let consumer = sleeper(&ring, "c", &[]);
+            let [first, second] = two_producers(&ring);
+            let consumer = take(consumer, 2).1;
+            let mortal = Mortal::new(first.row());
+            let over = mortal.until_over();
+            let stopped = {
+                let mortal = Arc::clone(&mortal);
+                thread::spawn(move || {
+                    mortal.stops_at(Step::Wake, nth);
+                    let first = publish_shared(first, 7..8);
+                    mortal.die(); // If it did not stop, as there was nobody to wake.
+                    first
+                })
+            };
+            let other = {
+                let mortal = Arc::clone(&mortal);
+                thread::spawn(move || {
+                    mortal.wait_for_death();
+                    publish_shared(second, 8..9)
+                })
+            };
+            let (events, _consumer) = take(consumer, 2);
+            assert_eq!(events, [7, 8]);
+            drop(over);
+            let _producers = [stopped.join().unwrap(), other.join().unwrap()];
+        });
+    }
 }
 
 /// Two sleepers, of which one has woken the other before.
@@ -345,19 +392,18 @@ fn a_shared_producer_is_woken_by_a_join() {
     });
 }
 
-/// Nobody publishes, and nobody will.
+/// Nobody publishes, and nobody will. Two close it: either may find what the other has done half.
 #[test]
 fn a_consumer_is_woken_by_a_close() {
     model("r5 a_consumer_is_woken_by_a_close", || {
         let ring = parking(builder(1, Many).members(2));
         let mut consumer = sleeper(&ring, "c", &[]);
         let _producer = ring.shared_producer().unwrap();
-        let closer = thread::spawn({
-            let ring = ring.clone();
-            move || ring.close()
-        });
+        let closers = [ring.clone(), ring.clone()].map(|ring| thread::spawn(move || ring.close()));
         assert_eq!(consumer.next_batch().unwrap_err(), Ended::Closed);
-        closer.join().unwrap();
+        closers
+            .into_iter()
+            .for_each(|closer| closer.join().unwrap());
     });
 }
 

@@ -19,8 +19,8 @@ use annulus_ring::{
     Consumer, Lease, OnDeath, Producers, Ring, RingBuilder, SharedMemory, Step, at_each_step,
 };
 use common::Mortal;
+use loom::sync::Mutex;
 use loom::sync::atomic::AtomicBool;
-use loom::sync::{Condvar, Mutex};
 
 /// Memory that processes share, and the kernel's locks.
 struct Machine {
@@ -29,7 +29,6 @@ struct Machine {
     leases: Arc<[AtomicBool; 4]>,
     /// The thread that has the member table locked.
     table: Mutex<Option<thread::ThreadId>>,
-    unlocked: Condvar,
 }
 
 // SAFETY: the memory is atomics, and events that the ring guards.
@@ -54,7 +53,6 @@ impl Machine {
             layout,
             leases: Arc::new(std::array::from_fn(|_| AtomicBool::new(false))),
             table: Mutex::new(None),
-            unlocked: Condvar::new(),
         })
     }
 
@@ -69,7 +67,6 @@ impl Machine {
         let mut table = self.table.lock().unwrap();
         if *table == Some(thread::current().id()) {
             *table = None;
-            self.unlocked.notify_one();
         }
         drop(table);
         self.leases[row].store(false, Release);
@@ -101,21 +98,17 @@ unsafe impl SharedMemory for Machine {
         self.memory
     }
 
-    fn lock_table(&self, patient: bool) -> bool {
+    fn lock_table(&self) -> bool {
         let mut table = self.table.lock().unwrap();
-        while table.is_some() {
-            if !patient {
-                return false;
-            }
-            table = self.unlocked.wait(table).unwrap();
+        let is_free = table.is_none();
+        if is_free {
+            *table = Some(thread::current().id());
         }
-        *table = Some(thread::current().id());
-        true
+        is_free
     }
 
     fn unlock_table(&self) {
         *self.table.lock().unwrap() = None;
-        self.unlocked.notify_one();
     }
 
     fn lease(&self, row: usize) -> Result<Option<Lease>, String> {

@@ -7,11 +7,13 @@ use crate::probe::Probe;
 use crate::region::{Memory, Run};
 use crate::sequence::Sequence;
 use crate::stamp::Reading;
+use crate::sync::panicking;
 
 /// Some events of consecutive sequences, which stay as they are until the batch releases them.
 ///
-/// Dropping a batch, also by a panic, releases what is left of it. A batch leaked by
-/// [`std::mem::forget`] releases nothing: the next one starts where it did.
+/// Dropping a batch releases what is left of it, also by a panic; but a panic is a death where processes share the ring,
+/// and where its consumer is [held](crate::OnDeath::Hold) when it dies: then its successor is given these events again. A
+/// batch leaked by [`std::mem::forget`] releases nothing: the next one starts where it did.
 ///
 /// An event cannot be kept beyond its batch:
 /// ```compile_fail
@@ -291,9 +293,10 @@ impl<'c, T> Batch<'c, T> {
 impl<T> Drop for Batch<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_empty() {
-            self.probe.pass(self.hi);
+        if self.is_empty() || (panicking() && self.probe.keeps_what_was_not_released()) {
+            return;
         }
+        self.probe.pass(self.hi);
     }
 }
 

@@ -8,7 +8,8 @@ use std::error::Error;
 use std::fmt;
 
 use crate::member::{MemberKind, Poisoned, Rows};
-use crate::recover::{held_too_long, look_for_the_dead};
+use crate::recover::{held_too_long, longest_sleep, look_for_the_dead};
+use crate::refusal::debug_as_text;
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Presence, Roster};
@@ -147,6 +148,9 @@ impl<T> Claimer<T> {
         // round the gate is checked again, with the new `lo`.
         while !end.is_stopped() && self.room(end.sequence()) >= n as u64 {
             let lo = end.sequence();
+            if lo < self.next {
+                break; // Below its own last claim: the ring is corrupt, as is found out at the gate.
+            }
             let hi = lo + n as u64;
             intent.announce(lo);
             reach(Step::Intent);
@@ -183,8 +187,7 @@ impl<T> Claimer<T> {
                 capacity,
             });
         }
-        let in_company = self.memory.region().shared_memory().is_some();
-        let mut waiter = Waiter::new(self.wait, patience, in_company, self.parking);
+        let mut waiter = Waiter::new(self.wait, patience, self.parking);
         let claimed = self.claim_by(&mut waiter, n);
         self.waits.add(&waiter);
         if claimed.is_ok() {
@@ -197,6 +200,9 @@ impl<T> Claimer<T> {
         loop {
             self.heed_signals()?;
             let front = self.front();
+            if front < self.next {
+                return Err(ClaimError::Unusable(Unusable::Corrupt)); // It has claimed up to there itself.
+            }
             self.look_at_the_gate()?;
             if self.producers == Producers::One {
                 self.raise_limit(n);
@@ -213,7 +219,8 @@ impl<T> Claimer<T> {
                     }
                 }
                 Err(lo) => {
-                    if !waiter.pause(self.what_wakes_at_the_gate()) {
+                    let at_most = || longest_sleep(&self.memory, self.held_up_by);
+                    if !waiter.pause(self.what_wakes_at_the_gate(), at_most) {
                         self.heed_signals()?;
                         return Err(self.why_nothing_is_free(lo));
                     }
@@ -466,14 +473,13 @@ impl<T> Claimer<T> {
 
 impl<T> Drop for Claimer<T> {
     fn drop(&mut self) {
-        let region = self.memory.region();
-        if region.is_inherited() {
+        if self.memory.region().is_inherited() {
             return;
         }
         self.skip_leaked_claim();
         let region = self.memory.region();
-        let Ok(roster) = Roster::lock(region) else {
-            return; // Without its lease it is dead to the others.
+        let Ok(roster) = Roster::lock_to_leave(&self.memory) else {
+            return; // Without its lease it is dead to the others, which free its row.
         };
         roster.leave_producer(self.row);
         self.lease = None;
@@ -520,7 +526,7 @@ fn walk_up_from_the_floor<T>(memory: &Memory<T>) -> Sequence {
 /// assert!(error.to_string().starts_with("the ring is full"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimError {
     /// There are fewer free slots than were asked for; the call was not to wait (any longer).
@@ -592,5 +598,7 @@ pub(crate) fn held(f: &mut fmt::Formatter<'_>, row: usize) -> fmt::Result {
          one of the same name"
     )
 }
+
+debug_as_text!(ClaimError);
 
 impl Error for ClaimError {}

@@ -3,22 +3,26 @@
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Held};
 use crate::claim::held;
 use crate::member::{Poisoned, Signal};
-use crate::probe::{Probe, Reach};
+use crate::probe::{Departure, Probe, Reach};
 use crate::recover::{a_producer_lives, held_too_long, look_for_the_dead};
+use crate::refusal::debug_as_text;
 use crate::ring::poison;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
 use crate::sync::Fences;
-use crate::wait::{EventCount, Patience, Wait, Waiter, Waits, Watch, let_batches_grow};
+use crate::wait::{
+    EventCount, LONGEST_SLEEP, Patience, Wait, Waiter, Waits, Watch, let_batches_grow,
+};
 
 /// Reads every event of a ring, in order, a batch at a time.
 ///
-/// Producers wait for it: what it has not released is not overwritten. Dropping it leaves the ring.
+/// Producers wait for it: what it has not released is not overwritten. Dropping it leaves the ring, for good unless its
+/// place is to be [held](crate::OnDeath::Hold).
 /// Sequences without an event, whose claims were dropped, are stepped over and counted.
 ///
 /// # Examples
@@ -245,7 +249,49 @@ impl<T> Consumer<T> {
     /// ```
     pub fn release_until(&mut self, sequence: Sequence) {
         let to = sequence.clamp(self.probe.position(), self.probe.read());
-        self.probe.release(to);
+        if to > self.probe.position() {
+            self.probe.release(to);
+        }
+    }
+
+    /// Leaves the ring for good: it gates nothing from now on, and what it has not read is lost to its name. As a drop does,
+    /// but for a consumer whose place is [held](crate::OnDeath::Hold) in a ring that processes share.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let book = ring.consumer("book").join()?;
+    /// book.leave();
+    /// assert!(ring.snapshot().members.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave(mut self) {
+        self.probe.set_departure(Departure::Leave);
+    }
+
+    /// Goes, but leaves its place in the ring, under its name: the next consumer that joins under this name goes on where
+    /// this one has released, after the consumers that this one came after. For a program that is started again.
+    ///
+    /// Until then nothing that it has not released is overwritten, so producers wait when the ring is full;
+    /// [`Ring::evict`](crate::Ring::evict) ends that. An event in a batch that it holds back is given again.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// let mut feed = ring.producer()?;
+    /// let mut gateway = ring.consumer("gateway").join()?;
+    /// feed.publish_value(585)?;
+    /// drop(gateway.next_batch()?);
+    /// gateway.leave_held();
+    /// feed.publish_value(586)?;
+    /// let mut gateway = ring.consumer("gateway").join()?; // started again
+    /// assert_eq!(gateway.next_batch()?[0], 586);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave_held(mut self) {
+        self.probe.set_departure(Departure::Hold);
     }
 
     /// Its [row](crate::Member::row) in the member table, by which a [`Liveness`](crate::Liveness) knows it.
@@ -293,7 +339,6 @@ impl<T> Consumer<T> {
         poison(&self.probe.memory, Some(self.probe.row()), reason);
     }
 
-    /// Whether the next call for a batch would not wait: there are events, or there will be none.
     /// The sequences that it has stepped over because they carry no event, since it was last asked: in order, what
     /// lies side by side as one. Empty unless it was [told](crate::ConsumerBuilder::list_skipped) to keep them: they
     /// take memory until they are taken.
@@ -315,20 +360,35 @@ impl<T> Consumer<T> {
         self.probe.take_stepped_over()
     }
 
-    /// Whether those that it waits for may die unseen.
-    pub(crate) fn is_in_company(&self) -> bool {
-        self.probe.memory.region().shared_memory().is_some() || self.require_producer
+    /// How long to sleep at most before another look: members that it waits for may die unseen.
+    pub(crate) fn longest_sleep(&self) -> Option<Duration> {
+        let most = self.require_producer.then_some(LONGEST_SLEEP);
+        self.probe.longest_sleep().or(most)
     }
 
+    pub(crate) fn give_up_the_duty(&self) {
+        self.probe.give_up_the_duty();
+    }
+
+    /// Whether the next call for a batch would not wait: there are events, there will be none, or it has waited for a
+    /// successor of a dead consumer for long enough.
     pub(crate) fn is_ready(&mut self, was_short: bool) -> bool {
         if self.has_something() {
             return true;
         }
         if self.watch.is_due(was_short) {
             look_for_the_dead(&self.probe.memory);
-            return self.has_something() || self.has_no_producer();
+            return self.has_something()
+                || self.has_no_producer()
+                || self.held_too_long().is_some();
         }
         false
+    }
+
+    /// The row of the dead consumer whose successor it has waited for too long, if that is so.
+    fn held_too_long(&mut self) -> Option<usize> {
+        let held_up_by = self.probe.held_up_by();
+        held_too_long(&self.probe.memory, held_up_by, &mut self.watch)
     }
 
     fn has_something(&mut self) -> bool {
@@ -354,8 +414,8 @@ impl<T> Consumer<T> {
         if self.probe.has_drained_a_backlog() && !matches!(patience, Patience::None) {
             let_batches_grow(self.probe.memory.capacity());
         }
-        if self.probe.memory.header().status.signal().is_cut() {
-            return None; // As whoever waits is told.
+        if (self.probe.memory.header().status.signal()).concerns_consumers() {
+            return None; // As a consumer that waits is told.
         }
         let to = self.probe.look(Reach::Backlog);
         (to > self.probe.read()).then_some(to)
@@ -369,9 +429,12 @@ impl<T> Consumer<T> {
 
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, self.is_in_company(), self.parking());
+        let mut waiter = Waiter::new(self.wait, patience, self.parking());
         let to = self.wait_by(&mut waiter);
         self.waits.add(&waiter);
+        if waiter.has_parked() {
+            self.probe.give_up_the_duty();
+        }
         if to.is_ok() {
             self.watch.rest();
         }
@@ -396,16 +459,17 @@ impl<T> Consumer<T> {
                 if self.has_no_producer() {
                     return Err(NotReady::NoProducer);
                 }
-                let held_up_by = self.probe.held_up_by();
-                let memory = &self.probe.memory;
-                if let Some(row) = held_too_long(memory, held_up_by, &mut self.watch) {
+                if let Some(row) = self.held_too_long() {
                     return Err(NotReady::Held { row });
                 }
                 continue;
             }
-            if !waiter.pause(self.probe.what_wakes()) {
+            if !waiter.pause(self.probe.what_wakes(), || self.longest_sleep()) {
                 return Err(if self.probe.is_gated() {
-                    NotReady::Gated
+                    match self.held_too_long() {
+                        Some(row) => NotReady::Held { row },
+                        None => NotReady::Gated,
+                    }
                 } else if self.has_no_producer() {
                     NotReady::NoProducer
                 } else {
@@ -425,10 +489,15 @@ impl<T> Consumer<T> {
     }
 
     /// Why there will be no more events, if so.
-    fn what_ended_it(&self) -> Option<Ended> {
+    fn what_ended_it(&mut self) -> Option<Ended> {
         let signal = self.probe.memory.header().status.signal();
         if signal.is_cut() {
             return Some(why_cut(signal));
+        }
+        if (signal.is_evicting() || self.probe.is_evicted())
+            && let Some(lost) = self.probe.heed_eviction()
+        {
+            return Some(Ended::Evicted { lost });
         }
         if self.probe.is_corrupt() {
             return Some(Ended::Unusable(Unusable::Corrupt));
@@ -468,7 +537,7 @@ impl<T> fmt::Debug for Consumer<T> {
 /// assert!(matches!(book.next_batch(), Err(Ended::Poisoned(poisoned)) if poisoned.reason == 42));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended {
     /// The ring is closed and everything has been read.
@@ -484,6 +553,11 @@ pub enum Ended {
         /// The [row](crate::Member::row) of the dead one.
         row: usize,
     },
+    /// It was taken [out of the ring](crate::Ring::evict): what it had not released may be overwritten.
+    Evicted {
+        /// How many published sequences it had not released then.
+        lost: u64,
+    },
     /// Nothing can be done with the ring.
     Unusable(Unusable),
 }
@@ -497,10 +571,17 @@ impl fmt::Display for Ended {
                 "no producer of the ring lives, and everything in it has been read: start one, or go",
             ),
             Self::Held { row } => held(f, *row),
+            Self::Evicted { lost } => write!(
+                f,
+                "the consumer was evicted from the ring, and lost {lost} published events that it had not released: \
+                 join again to go on with what comes"
+            ),
             Self::Unusable(cause) => cause.fmt(f),
         }
     }
 }
+
+debug_as_text!(Ended);
 
 impl Error for Ended {}
 
@@ -519,7 +600,7 @@ impl Error for Ended {}
 /// assert_eq!(book.try_next_batch().unwrap_err(), NotReady::Closed);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotReady {
     /// The next event is not published.
@@ -538,6 +619,11 @@ pub enum NotReady {
         /// The [row](crate::Member::row) of the dead one.
         row: usize,
     },
+    /// As [`Ended::Evicted`].
+    Evicted {
+        /// How many published sequences it had not released then.
+        lost: u64,
+    },
     /// Nothing can be done with the ring.
     Unusable(Unusable),
 }
@@ -549,6 +635,7 @@ impl NotReady {
             Self::Poisoned(poisoned) => Ended::Poisoned(poisoned),
             Self::NoProducer => Ended::NoProducer,
             Self::Held { row } => Ended::Held { row },
+            Self::Evicted { lost } => Ended::Evicted { lost },
             Self::Unusable(cause) => Ended::Unusable(cause),
             Self::Closed | Self::Idle | Self::Gated => Ended::Closed, // The last two end no such wait.
         }
@@ -562,6 +649,7 @@ impl From<Ended> for NotReady {
             Ended::Poisoned(poisoned) => Self::Poisoned(poisoned),
             Ended::NoProducer => Self::NoProducer,
             Ended::Held { row } => Self::Held { row },
+            Ended::Evicted { lost } => Self::Evicted { lost },
             Ended::Unusable(cause) => Self::Unusable(cause),
         }
     }
@@ -578,9 +666,12 @@ impl fmt::Display for NotReady {
             Self::Poisoned(poisoned) => poisoned.fmt(f),
             Self::NoProducer => Ended::NoProducer.fmt(f),
             Self::Held { row } => held(f, *row),
+            Self::Evicted { lost } => Ended::Evicted { lost: *lost }.fmt(f),
             Self::Unusable(cause) => cause.fmt(f),
         }
     }
 }
+
+debug_as_text!(NotReady);
 
 impl Error for NotReady {}

@@ -337,9 +337,7 @@ impl<T> ConsumerBuilder<T> {
             // position. At a boundary the stamps tell; inside a batch the end is that of this batch.
             entry.known = entry.start;
         }
-        if self.on_death.is_some() {
-            roster.set_on_death(row, self.on_death);
-        }
+        roster.succeed(row, self.on_death);
         Ok(self.joined(roster, entry, told))
     }
 
@@ -349,12 +347,12 @@ impl<T> ConsumerBuilder<T> {
         let roster = self.lock()?;
         let mut told = Vec::new();
         if let Some(shared) = memory.region().shared_memory() {
-            let dead = free_the_dead(memory, &roster, &Leases(shared), &mut told);
-            if let Some(row) = roster.row_of(&self.name, mutable)
-                && dead.held.contains(&row)
-            {
-                return self.succeed_in(row, roster, &told);
-            }
+            free_the_dead(memory, &roster, &Leases(shared), &mut told);
+        }
+        if let Some(row) = roster.row_of(&self.name, mutable)
+            && roster.is_held(row)
+        {
+            return self.succeed_in(row, roster, &told);
         }
         let joined = roster.join_consumer(&Request {
             name: &self.name,
@@ -373,7 +371,7 @@ impl<T> ConsumerBuilder<T> {
     }
 
     fn lock(&self) -> Result<Roster<'_, T>, JoinError> {
-        Roster::lock(self.memory.region()).map_err(|cause| JoinError::Unusable {
+        Roster::lock(&self.memory).map_err(|cause| JoinError::Unusable {
             name: self.name.clone(),
             cause,
         })
@@ -396,7 +394,12 @@ impl<T> ConsumerBuilder<T> {
 
     fn joined(&self, roster: Roster<'_, T>, entry: Entry, told: &[Presence]) -> Consumer<T> {
         let (kind, name) = roster.member(entry.row);
-        self.memory.row(entry.row).hot.set_hold_for(self.hold_for);
+        let hot = &self.memory.row(entry.row).hot;
+        hot.set_hold_for(self.hold_for.or(entry.hold_for));
+        if entry.is_successor {
+            // Members that it holds up may sleep for long: it looks for the dead now.
+            self.memory.region().wake_at(entry.row);
+        }
         let is_shared = self.memory.region().shared_memory().is_some();
         let mut told = told.to_vec();
         told.push(Presence::Joined { kind, name });

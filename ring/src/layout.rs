@@ -1,7 +1,7 @@
 //! The byte picture of a ring: header, member rows, slots.
 //!
 //! ```text
-//! header   | claimed | published | floor | status | waiters |     each on 128 bytes of its own
+//! header   | claimed | published | floor | status | waiters | watch |  each on 128 bytes of its own
 //! row      | position, intent, waiters | end, use, masks, name |  once per member
 //! slots    | stamp, event | stamp, event | ...              `Beside`
 //!          | stamp | stamp | ... | event | event | ...      `Apart`, many producers
@@ -23,7 +23,7 @@ use crate::member::{Hot, Record, Status};
 use crate::ring::Producers;
 use crate::sequence::{Claimed, Floor, Published};
 use crate::stamp::Stamp;
-use crate::wait::EventCount;
+use crate::wait::{Duty, EventCount};
 
 /// Bytes that processors hand over at a time.
 pub(crate) const CACHE_LINE: usize = 64;
@@ -61,6 +61,8 @@ pub(crate) struct Header {
     pub(crate) status: Padded<Status>,
     /// Where those park who wait for publications, or for consumers to come or go.
     pub(crate) waiters: Padded<EventCount>,
+    /// Which of those that sleep looks for the dead.
+    pub(crate) watch: Padded<Duty>,
 }
 
 impl Header {
@@ -71,6 +73,7 @@ impl Header {
             floor: Padded::new(Floor::new()),
             status: Padded::new(Status::new()),
             waiters: Padded::new(EventCount::new()),
+            watch: Padded::new(Duty::new()),
         }
     }
 }
@@ -206,11 +209,12 @@ const fn larger(a: usize, b: usize) -> usize {
 // The same for every processor. A model's words are larger, and on other systems a futex is.
 #[cfg(all(not(loom), target_os = "linux"))]
 const _: () = {
-    assert!(size_of::<Header>() == 640);
+    assert!(size_of::<Header>() == 768);
     assert!(offset_of!(Header, published) == 128);
     assert!(offset_of!(Header, floor) == 256);
     assert!(offset_of!(Header, status) == 384);
     assert!(offset_of!(Header, waiters) == 512);
+    assert!(offset_of!(Header, watch) == 640);
     assert!(size_of::<Row>() == 256);
     assert!(offset_of!(Row, record) == 128);
     assert!(beside::<()>().event_stride == 8);

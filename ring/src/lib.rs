@@ -48,8 +48,6 @@
 //! * In memory that [processes share](SharedMemory), which package `annulus-ipc` brings, only [`Ring::close`] closes, and
 //!   who waits finds the dead by itself.
 //! * A [watcher](Ring::watch) that keeps a [`Ring`] keeps its memory.
-//! * Many producers that nobody else reads may have left events behind: a consumer that joins then holds
-//!   them from where the last one left until it first looks for events.
 //!
 //! # What a consumer can be
 //!
@@ -63,6 +61,8 @@
 //! | one that must not slow anybody | an [`Observer`]: it copies, and knows what it missed |
 //! | one thread for several rings | [`wait_any`] |
 //! | one whose thread may end at any instruction | [`on_death`](ConsumerBuilder::on_death), [`Ring::recover`] |
+//! | one that goes on later where it was | [`leave_held`](Consumer::leave_held) |
+//! | one that is to go, as it is too slow or dead | [`Ring::evict`] |
 //!
 //! # Coming from elsewhere
 //!
@@ -150,7 +150,9 @@
 //! | observe | a fence between a claim and what is written there | a fence between a copy and what is claimed |
 //! | present | that a consumer has joined, after it has seen where it starts | a producer that requires consumers |
 //! | join | a fence between the joiner's count and its second look | a fence between the gate and the count |
-//! | wake | an epoch, after the flag was cleared | who gets ready to park |
+//! | wake | an epoch that was raised; a flag that was cleared, after that | a member that gets ready to park |
+//! | evict | that an eviction is over, after its loss was counted | the thread that asked for it |
+//! | closure | a consumer forgets one that has left, after its last look there | the lock under which rows are given to new members |
 //! | sleep | a fence, a light one, between what ends a wait and the flag | a fence, a heavy one, between the flag and the last look |
 //!
 //! The design is that of the LMAX Disruptor (Thompson, Farley, Barker, Gee and Stewart, 2011), with the
@@ -159,6 +161,7 @@
 // What users hold.
 mod batch;
 mod consumer;
+mod evict;
 mod join;
 mod mutable;
 mod observer;
@@ -193,6 +196,7 @@ mod contracts;
 pub use batch::{Batch, Events, Held};
 pub use claim::ClaimError;
 pub use consumer::{Consumer, Ended, NotReady};
+pub use evict::{EvictError, Evicted};
 pub use join::ConsumerBuilder;
 pub use layout::Layout;
 pub use member::{MemberKind, Poisoned};

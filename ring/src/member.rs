@@ -13,6 +13,7 @@ use std::iter;
 use std::time::Duration;
 
 use crate::recover::OnDeath;
+use crate::refusal::debug_as_text;
 use crate::sequence::Sequence;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::EventCount;
@@ -161,6 +162,10 @@ pub(crate) struct Hot {
     pub(crate) waiters: EventCount,
     process: AtomicU64,
     hold_for: AtomicU64,
+    /// Whether it is to be evicted.
+    eviction: AtomicU64,
+    /// How many events the last consumer of this row that was evicted has lost.
+    lost: AtomicU64,
 }
 
 impl Hot {
@@ -171,6 +176,8 @@ impl Hot {
             waiters: EventCount::new(),
             process: AtomicU64::new(0),
             hold_for: AtomicU64::new(u64::MAX),
+            eviction: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
         }
     }
 
@@ -195,6 +202,28 @@ impl Hot {
         (millis != u64::MAX).then(|| Duration::from_millis(millis))
     }
 
+    /// Asks the consumer to leave, or takes that back.
+    pub(crate) fn set_eviction(&self, asked: bool) {
+        // ORDER(evict): what is lost, counted when the consumer has left, comes before it is taken back.
+        self.eviction.store(u64::from(asked), Ordering::Release);
+    }
+
+    /// Whether the consumer is asked to leave.
+    pub(crate) fn is_to_be_evicted(&self) -> bool {
+        // ORDER(evict): with `set_eviction`.
+        self.eviction.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn set_lost(&self, events: u64) {
+        // RELAXED: `set_eviction` follows.
+        self.lost.store(events, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        // RELAXED: `is_to_be_evicted` comes before.
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Says in which process the member lives, for people.
     pub(crate) fn set_process(&self, process: u32) {
         // RELAXED: for people.
@@ -216,7 +245,8 @@ pub(crate) struct Record {
     skipped: AtomicU64,
     usage: AtomicU64,
     closure: AtomicU64,
-    on_death: AtomicU64,
+    /// What is to become of its gate if it dies, and what has become of it.
+    fate: AtomicU64,
     name_len: AtomicU64,
     name: [AtomicU64; NAME_WORDS],
 }
@@ -258,7 +288,7 @@ impl Record {
             skipped: AtomicU64::new(0),
             usage: AtomicU64::new(Use::Free as u64),
             closure: AtomicU64::new(0),
-            on_death: AtomicU64::new(0),
+            fate: AtomicU64::new(0),
             name_len: AtomicU64::new(0),
             name: std::array::from_fn(|_| AtomicU64::new(0)),
         }
@@ -293,24 +323,68 @@ impl Record {
 
     /// Every consumer that this one comes after, directly or through others, in a table of so many.
     pub(crate) fn closure(&self, members: usize) -> Rows {
-        // RELAXED: written by a join; the reader came later through the same lock.
-        Rows(self.closure.load(Ordering::Relaxed)).intersection(Rows::all(members))
+        // ORDER(closure): with `forget`; and with the join that wrote it by the lock.
+        Rows(self.closure.load(Ordering::Acquire)).intersection(Rows::all(members))
+    }
+
+    /// Forgets consumers that this one came after, once it looks at their rows no more.
+    pub(crate) fn forget(&self, left: Rows) {
+        // ORDER(closure): this consumer has read their positions for the last time: their rows may have new members.
+        self.closure.fetch_and(!left.0, Ordering::Release);
     }
 
     /// What becomes of its gate if it dies, if it has said so.
     pub(crate) fn on_death(&self) -> Option<OnDeath> {
-        // RELAXED: under the lock.
-        match self.on_death.load(Ordering::Relaxed) {
+        match self.fate() & Self::CHOSEN {
             1 => Some(OnDeath::Hold),
             2 => Some(OnDeath::Release),
             _ => None,
         }
     }
 
-    pub(crate) fn set_on_death(&self, on_death: Option<OnDeath>) {
-        let word = on_death.map_or(0, |on_death| on_death as u64);
-        // RELAXED: under the lock.
-        self.on_death.store(word, Ordering::Relaxed);
+    /// Begins anew: nothing has become of its gate.
+    pub(crate) fn set_on_death(&self, on_death: Option<OnDeath>, is_stage: bool) {
+        let stage = if is_stage { Self::STAGE } else { 0 };
+        self.set_fate(on_death.map_or(0, |on_death| on_death as u64) | stage);
+    }
+
+    /// Whether it came after others when it joined.
+    pub(crate) fn is_stage(&self) -> bool {
+        self.fate() & Self::STAGE != 0
+    }
+
+    /// Whether its gate stays until a successor takes it up, or it is evicted, whatever else happens.
+    pub(crate) fn is_held(&self) -> bool {
+        self.fate() & Self::HELD != 0
+    }
+
+    pub(crate) fn set_held(&self) {
+        self.set_fate(self.fate() | Self::HELD);
+    }
+
+    /// Whether it has left, and could not free its row.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.fate() & Self::LEAVING != 0
+    }
+
+    pub(crate) fn set_leaving(&self) {
+        self.set_fate(self.fate() | Self::LEAVING);
+    }
+
+    const CHOSEN: u64 = 0xff;
+    const HELD: u64 = 1 << 8;
+    const LEAVING: u64 = 1 << 9;
+    const STAGE: u64 = 1 << 10;
+
+    /// Its consumer alone writes it while that lives; then a thread that has the lock of the table.
+    fn fate(&self) -> u64 {
+        // RELAXED: the lock, or the end of the lease, orders it.
+        self.fate.load(Ordering::Relaxed)
+    }
+
+    fn set_fate(&self, fate: u64) {
+        // RELAXED: as above.
+        self.fate.store(fate, Ordering::Relaxed);
     }
 
     pub(crate) fn usage(&self) -> Use {
@@ -322,6 +396,11 @@ impl Record {
     pub(crate) fn is_used(&self) -> bool {
         // ORDER(present): with `set_usage`.
         Use::of(self.usage.load(Ordering::Acquire)) != Use::Free
+    }
+
+    /// Whether it is of a consumer that is about to join.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.usage() == Use::Joining
     }
 
     /// Whether it is a producer's, for who does not hold the lock.
@@ -376,6 +455,8 @@ pub(crate) struct Status {
     signal: AtomicU64,
     version: AtomicU64,
     mutable_rows: AtomicU64,
+    /// The process that has locked the member table, or locked it last.
+    table_holder: AtomicU64,
 }
 
 /// What stops a ring, at some moment: a close that was asked for, a close, a poison.
@@ -390,12 +471,15 @@ impl Signal {
     const POISONED: u64 = 1 << 2;
     /// It is the ring of the process that this one was forked from.
     const INHERITED: u64 = 1 << 3;
+    /// Some consumer is to be evicted.
+    const EVICTING: u64 = 1 << 4;
     /// The row of the member that poisoned, plus one; 0 is nobody.
     const POISONER: u32 = 8;
     const REASON: u32 = 32;
 
+    /// Whether nothing stops it.
     pub(crate) fn is_quiet(self) -> bool {
-        self.0 == 0
+        self.0 & !Self::EVICTING == 0
     }
 
     pub(crate) fn asks_to_close(self) -> bool {
@@ -411,6 +495,16 @@ impl Signal {
     #[inline]
     pub(crate) fn is_cut(self) -> bool {
         self.0 & (Self::POISONED | Self::INHERITED) != 0
+    }
+
+    pub(crate) fn is_evicting(self) -> bool {
+        self.0 & Self::EVICTING != 0
+    }
+
+    /// Whether a consumer has to look what it is, before it takes events.
+    #[inline]
+    pub(crate) fn concerns_consumers(self) -> bool {
+        self.0 & (Self::POISONED | Self::INHERITED | Self::EVICTING) != 0
     }
 
     pub(crate) fn is_inherited(self) -> bool {
@@ -434,6 +528,30 @@ impl Status {
             signal: AtomicU64::new(0),
             version: AtomicU64::new(0),
             mutable_rows: AtomicU64::new(0),
+            table_holder: AtomicU64::new(0),
+        }
+    }
+
+    /// Says which process has locked the member table, or that none has.
+    pub(crate) fn set_table_holder(&self, process: Option<u32>) {
+        // RELAXED: for people.
+        (self.table_holder).store(process.unwrap_or(0).into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn table_holder(&self) -> Option<u32> {
+        // RELAXED: for people.
+        let process = self.table_holder.load(Ordering::Relaxed) as u32;
+        (process != 0).then_some(process)
+    }
+
+    /// Has consumers look whether they are to be evicted, or no more.
+    pub(crate) fn set_evicting(&self, is_so: bool) {
+        if is_so {
+            // ORDER(close): the request comes before.
+            self.signal.fetch_or(Signal::EVICTING, Ordering::Release);
+        } else {
+            // ORDER(close): nothing follows from it.
+            self.signal.fetch_and(!Signal::EVICTING, Ordering::Release);
         }
     }
 
@@ -531,7 +649,7 @@ impl Status {
 /// assert_eq!(poisoned.to_string(), "the ring was poisoned with reason 28 by the member in row 1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Poisoned {
     /// What the poisoner gave as its reason; its meaning is the user's.
@@ -549,6 +667,8 @@ impl fmt::Display for Poisoned {
         }
     }
 }
+
+debug_as_text!(Poisoned);
 
 impl Error for Poisoned {}
 

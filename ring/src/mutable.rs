@@ -133,6 +133,23 @@ impl<T> MutableConsumer<T> {
         self.0.release_until(sequence);
     }
 
+    /// Leaves the ring for good, as [`Consumer::leave`]. The events that it has not changed reach those that come after it
+    /// as they are.
+    ///
+    /// # Examples
+    /// See [`Consumer::leave`].
+    pub fn leave(self) {
+        self.0.leave();
+    }
+
+    /// Goes, but leaves its place in the ring, as [`Consumer::leave_held`].
+    ///
+    /// # Examples
+    /// See [`Consumer::leave_held`].
+    pub fn leave_held(self) {
+        self.0.leave_held();
+    }
+
     /// It, as one of several to [wait for](crate::wait_any).
     ///
     /// # Examples

@@ -30,6 +30,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::consumer::{Ended, NotReady, why_cut};
+use crate::refusal::debug_as_text;
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::sequence::Sequence;
@@ -278,13 +279,13 @@ impl<T: Observable> Observer<T> {
         patience: Patience,
         mut copy: impl FnMut(Observed<T>) -> C,
     ) -> Result<(Sequence, C), NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, false, self.memory.region().parking);
+        let mut waiter = Waiter::new(self.wait, patience, self.memory.region().parking);
         loop {
             let idle = match self.copy_next(&mut copy) {
                 Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,
                 done => return done,
             };
-            if !waiter.pause(&self.memory.header().waiters) {
+            if !waiter.pause(&self.memory.header().waiters, || None) {
                 return Err(idle);
             }
         }
@@ -410,7 +411,7 @@ impl<T> fmt::Debug for Observer<T> {
 /// assert!(error.to_string().ends_with("only if it is built with .observable()"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ObserveError {
     /// The ring has one producer, and was not built to be observed.
@@ -431,5 +432,7 @@ impl fmt::Display for ObserveError {
         })
     }
 }
+
+debug_as_text!(ObserveError);
 
 impl Error for ObserveError {}

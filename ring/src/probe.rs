@@ -3,8 +3,11 @@
 
 use std::mem;
 use std::ops::Range;
+use std::time::Duration;
 
+use crate::layout::Row;
 use crate::member::Rows;
+use crate::recover::{OnDeath, longest_sleep, look_for_the_dead};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Entry, Presence, Roster};
@@ -12,8 +15,8 @@ use crate::sequence::Sequence;
 use crate::shared::Lease;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
-use crate::sync::Fences;
-use crate::wait::EventCount;
+use crate::sync::{Fences, panicking};
+use crate::wait::{EventCount, LONG_SLEEP, LONGEST_SLEEP};
 
 /// One consumer's side of the ring: `position <= read <= known`.
 pub(crate) struct Probe<T> {
@@ -48,6 +51,23 @@ pub(crate) struct Probe<T> {
     stepped_over: Option<Vec<Range<Sequence>>>,
     /// Of its row, if other processes share the ring.
     lease: Option<Lease>,
+    /// How it is to go, if that was said.
+    departure: Option<Departure>,
+    /// How many events it has lost by being evicted, if it was.
+    evicted: Option<u64>,
+    /// Where a batch was dropped while its thread unwinds, if one was.
+    unwound_at: Option<Sequence>,
+}
+
+/// How a consumer goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// For good: it gates nothing any more.
+    Leave,
+    /// Its place stays, for a successor of the same name.
+    Hold,
+    /// As if its process had died: what becomes of its place is what it chose for that.
+    Die,
 }
 
 /// Whether to look past the batch at hand for more.
@@ -91,6 +111,9 @@ impl<T> Probe<T> {
             is_corrupt: false,
             stepped_over: list_skipped.then(Vec::new),
             lease: entry.lease,
+            departure: None,
+            evicted: None,
+            unwound_at: None,
         }
     }
 
@@ -393,6 +416,9 @@ impl<T> Probe<T> {
 
     /// The lowest position of those that it comes after.
     fn passed_by_those_before(&mut self) -> Sequence {
+        if self.evicted.is_some() {
+            return 0;
+        }
         let mut lowest = Sequence::MAX;
         self.held_up_by = None;
         let mut rows = self.before;
@@ -418,20 +444,102 @@ impl<T> Probe<T> {
                 }
             }
         }
+        if !left.is_empty() {
+            // INVARIANT R4: it does not look at them again, so their rows can have new members.
+            self.memory.row(self.row).record.forget(left);
+        }
         lowest
     }
 
     /// Where it is woken when what holds it up has moved.
     pub(crate) fn what_wakes(&self) -> &EventCount {
         match self.held_up_by {
-            Some(row) if self.limit <= self.read => &self.memory.row(row).hot.waiters,
+            // While nothing is published, a publication is what comes next: it finds out by that whether those before
+            // it live, so it need not look now and then.
+            Some(row) if self.limit <= self.read && !(self.lease.is_some() && self.is_idle()) => {
+                &self.memory.row(row).hot.waiters
+            }
             _ => &self.memory.header().waiters,
+        }
+    }
+
+    /// Whether nothing is claimed, or with one producer published, that it has not been given.
+    fn is_idle(&self) -> bool {
+        self.has_read_all() && self.reading(self.read) == Reading::Unpublished
+    }
+
+    /// How long to sleep at most, if other processes share the ring: for long if it has nothing to do and another
+    /// member looks for the dead meanwhile.
+    pub(crate) fn longest_sleep(&self) -> Option<Duration> {
+        let header = self.memory.header();
+        if self.lease.is_some() && self.is_idle() && header.status.signal().is_quiet() {
+            return Some(match header.watch.take(self.row) {
+                true => LONGEST_SLEEP,
+                false => LONG_SLEEP,
+            });
+        }
+        longest_sleep(&self.memory, self.held_up_by())
+    }
+
+    /// It sleeps no more: if it was on duty, another takes that over.
+    pub(crate) fn give_up_the_duty(&self) {
+        if self.lease.is_some() && self.memory.header().watch.give_up(self.row) {
+            self.memory.region().wake();
         }
     }
 
     /// Whether everything that is claimed, or with one producer published, has been read.
     pub(crate) fn has_read_all(&self) -> bool {
-        self.read == self.memory.region().front()
+        // A consumer that has come by a stamp may be past the cursor of one producer.
+        self.read >= self.memory.region().front()
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.is_some()
+    }
+
+    /// Leaves if it was asked to: returns how many events it has lost by that.
+    ///
+    /// No batch is in hand where this is called, so what others overwrite now is not being read.
+    #[cold]
+    pub(crate) fn heed_eviction(&mut self) -> Option<u64> {
+        if self.evicted.is_none() && self.memory.row(self.row).hot.is_to_be_evicted() {
+            // Without the lock it is asked again, or found dead in the end.
+            let roster = Roster::lock_to_leave(&self.memory).ok()?;
+            let (kind, name) = roster.member(self.row);
+            self.evicted = Some(roster.leave_consumer(self.row, self.boundary));
+            // It finds nothing more, and has nothing to release: its row may be another's now.
+            self.limit = 0;
+            self.known = self.read;
+            self.position = self.read;
+            self.lease = None;
+            roster.tell(&Presence::Left { kind, name });
+        }
+        self.evicted
+    }
+
+    pub(crate) fn set_departure(&mut self, departure: Departure) {
+        self.departure = Some(departure);
+    }
+
+    fn departure(&self) -> Departure {
+        let holds = self.memory.row(self.row).record.on_death() == Some(OnDeath::Hold);
+        let is_shared = self.memory.region().shared_memory().is_some();
+        match self.departure {
+            Some(departure) => departure,
+            None if is_shared && panicking() => Departure::Die,
+            None if holds && (is_shared || panicking()) => Departure::Hold,
+            None => Departure::Leave,
+        }
+    }
+
+    /// Whether a batch that is dropped now keeps its events, as its thread unwinds and its place is to stay. Once only
+    /// at one position: a destructor that takes batches while its thread unwinds goes on.
+    #[cold]
+    pub(crate) fn keeps_what_was_not_released(&mut self) -> bool {
+        let keeps = self.departure() != Departure::Leave && self.unwound_at != Some(self.read);
+        self.unwound_at = Some(self.read);
+        keeps
     }
 
     /// Whether the next event is published and only a stage before this one is not done with it.
@@ -447,13 +555,56 @@ impl<T> Probe<T> {
 
 impl<T> Drop for Probe<T> {
     fn drop(&mut self) {
-        let Ok(roster) = Roster::lock(self.memory.region()) else {
-            return; // It is the parent's; or without its lease it is dead to the others.
-        };
-        let (kind, name) = roster.member(self.row);
-        roster.leave_consumer(self.row, self.boundary);
+        let region = self.memory.region();
+        if self.evicted.is_some() || region.is_inherited() {
+            return; // It has left; or it is the parent's.
+        }
+        let record = &self.memory.row(self.row).record;
+        match self.departure() {
+            Departure::Leave => {
+                let Ok(roster) = Roster::lock_to_leave(&self.memory) else {
+                    return self.leave_without_the_lock();
+                };
+                let (kind, name) = roster.member(self.row);
+                roster.leave_consumer(self.row, self.boundary);
+                self.lease = None;
+                roster.tell(&Presence::Left { kind, name });
+            }
+            Departure::Hold if region.shared_memory().is_some() => {
+                record.set_held();
+                self.lease = None;
+            }
+            Departure::Hold => {
+                // On the heap the lock is what orders this.
+                if let Some(_roster) = Roster::look(&self.memory) {
+                    record.set_held();
+                }
+            }
+            Departure::Die => {
+                self.lease = None;
+                look_for_the_dead(&self.memory);
+            }
+        }
+    }
+}
+
+impl<T> Probe<T> {
+    /// Leaves while another process has the member table locked and does not go on: it gates nothing from now on, and
+    /// whoever has the lock next frees its row.
+    ///
+    /// The member that has the lock may be joining. To it this is a consumer that releases everything, as that may do
+    /// at any time: J4 copies from the others, or what is published, or the floor, which this one raises first.
+    #[cold]
+    fn leave_without_the_lock(&mut self) {
+        let region = self.memory.region();
+        let Row { hot, record } = self.memory.row(self.row);
+        record.set_leaving();
+        if self.producers == Producers::Many {
+            region.header().floor.raise(self.boundary); // INVARIANT R2: as when it leaves with the lock.
+        }
+        hot.position.leave();
         self.lease = None;
-        roster.tell(&Presence::Left { kind, name });
+        region.wake_at(self.row);
     }
 }
 

@@ -25,6 +25,8 @@
 //! A stated limit: a producer that is *stopped* after a lost exchange still shows the intent of the claim that
 //! it lost, and hides the death of the one who won, until it goes on.
 
+use std::time::Duration;
+
 use crate::claim::Claimer;
 use crate::member::{MemberKind, Use};
 use crate::producer::Producer;
@@ -37,7 +39,7 @@ use crate::shared::{SharedMemory, Unusable};
 use crate::snapshot::published_front;
 use crate::stamp::Reading;
 use crate::step::{Step, reach};
-use crate::wait::Watch;
+use crate::wait::{LONG_SLEEP, LONGEST_SLEEP, Watch};
 
 /// Proves that members are dead.
 ///
@@ -164,7 +166,7 @@ impl<T> Ring<T> {
     pub fn recover(&self, liveness: &impl Liveness) -> Recovered {
         let memory = self.memory();
         let mut recovered = Recovered::default();
-        if let Some(roster) = Roster::try_lock(memory.region()) {
+        if let Some(roster) = Roster::try_lock(memory) {
             let mut told = Vec::new();
             recovered = free_the_dead(memory, &roster, liveness, &mut told);
             roster.tell_all(&told);
@@ -202,7 +204,7 @@ impl<T> Ring<T> {
     /// ```
     pub fn succeed_producer(&self, liveness: &impl Liveness) -> Result<Producer<T>, ProducerError> {
         let memory = self.memory();
-        let roster = Roster::lock(memory.region())?;
+        let roster = Roster::lock(memory)?;
         let Some(row) = roster.only_producer() else {
             drop(roster);
             return self.producer();
@@ -215,16 +217,22 @@ impl<T> Ring<T> {
             return Err(ProducerError::Closed);
         }
         let next = take_over(memory)?;
+        if next.is_new {
+            memory.region().wake_all();
+        }
         roster.tell(&Presence::Joined {
             kind: MemberKind::Producer,
             name: String::new(),
         });
         let claimer = Claimer::new(memory.clone(), row, lease);
-        Ok(Producer::new(claimer.starting_at(next)))
+        Ok(Producer::new(claimer.starting_at(next.end)))
     }
 }
 
 /// Frees the rows of the dead, but for those whose gate is held; says whom to tell of what.
+///
+/// What is held is settled before anything is freed: a process that dies with a consumer and all that come after it
+/// leaves that one held, whichever of them is looked at first.
 pub(crate) fn free_the_dead<T>(
     memory: &Memory<T>,
     roster: &Roster<'_, T>,
@@ -232,15 +240,32 @@ pub(crate) fn free_the_dead<T>(
     told: &mut Vec<Presence>,
 ) -> Recovered {
     let mut recovered = Recovered::default();
-    loop {
-        let freed = recovered.freed.len();
-        recovered.held.clear();
-        for row in 0..memory.region().rows().len() {
-            free_if_dead(memory, roster, liveness, row, &mut recovered, told);
+    let region = memory.region();
+    let rows = 0..region.rows().len();
+    for row in rows.clone() {
+        // One that was leaving when it died has no gate to hold.
+        let gates = region.rows()[row].hot.position.observe().is_some();
+        let is_consumer = region.rows()[row].record.usage().is_consumer();
+        if is_consumer && gates && roster.holds_when_dead(row) {
+            let is_dead = region.rows()[row].record.is_held() || {
+                let proof = liveness.prove_dead(row);
+                if proof.is_some() {
+                    roster.forget_those_that_left(row);
+                    region.rows()[row].record.set_held();
+                    if region.header().watch.give_up(row) {
+                        region.wake(); // One of those that sleep takes the duty.
+                    }
+                }
+                proof.is_some()
+            };
+            if is_dead {
+                recovered.held.push(row);
+            }
         }
-        // One that was held for another that is gone now is not held any more.
-        if recovered.held.is_empty() || recovered.freed.len() == freed {
-            break;
+    }
+    for row in rows {
+        if !recovered.held.contains(&row) {
+            free_if_dead(memory, roster, liveness, row, &mut recovered, told);
         }
     }
     if roster.only_producer().is_none() {
@@ -265,16 +290,15 @@ fn free_if_dead<T>(
     let Some(_proof) = liveness.prove_dead(row) else {
         return;
     };
-    // One that was leaving when it died has no gate to hold.
-    let gates = region.rows()[row].hot.position.observe().is_some();
-    if usage.is_consumer() && gates && roster.holds_when_dead(row) {
-        recovered.held.push(row);
-        return;
-    }
     if usage == Use::Producer && region.producers == Producers::One {
-        // Its row is what a successor takes; but what it was asked to do is done here.
+        // Its row is what a successor takes; but what it was doing, and was asked to do, is done here.
+        if take_over(memory).is_ok_and(|moved| moved.is_new) {
+            region.wake_all();
+        }
         close_if_asked(memory);
-        return;
+        if !region.header().status.signal().is_closed() {
+            return;
+        }
     }
     let (kind, name) = roster.member(row);
     if usage == Use::Producer {
@@ -287,7 +311,7 @@ fn free_if_dead<T>(
     told.push(Presence::Left { kind, name });
 }
 
-/// Closes a ring of one producer, which is dead or has gone, if somebody has asked for it.
+/// Closes a ring of one producer, which is dead or has gone, if that was asked for.
 fn close_if_asked<T>(memory: &Memory<T>) {
     let region = memory.region();
     let signal = region.header().status.signal();
@@ -299,7 +323,8 @@ fn close_if_asked<T>(memory: &Memory<T>) {
     }
 }
 
-/// Finishes what takes no lock: a close or a poison half said, claims half made.
+/// Finishes what takes no lock: a close or a poison half said, claims half made. Wakes the others only if there was
+/// anything to finish: members that have nothing to do must not keep each other awake.
 fn finish_what_the_dead_began<T>(
     memory: &Memory<T>,
     liveness: &impl Liveness,
@@ -309,18 +334,24 @@ fn finish_what_the_dead_began<T>(
     // Read first: if a poison has stopped them, it shows.
     let stopped = region.header().claimed.observe().is_stopped();
     let signal = region.header().status.signal();
-    if !signal.is_quiet() {
-        // Who said so may have died before it stopped the producers.
+    let mut has_changed = !recovered.freed.is_empty();
+    if !signal.is_quiet() && !stopped {
+        // The member that said so may have died before it stopped the producers.
         region.header().claimed.stop();
+        has_changed = true;
     }
     if region.producers == Producers::Many {
-        if stopped && !signal.is_cut() {
-            // Who closed it may have died before it said so.
+        if stopped && !signal.is_cut() && !signal.is_closed() {
+            // The member that closed it may have died before it said so.
             region.header().status.close();
+            has_changed = true;
         }
         recovered.abandoned = abandon_claims(memory, liveness);
+        has_changed |= recovered.abandoned > 0;
     }
-    region.wake_all();
+    if has_changed {
+        region.wake_all();
+    }
 }
 
 /// Whose row has no lease is dead, in memory that processes share.
@@ -337,7 +368,7 @@ unsafe impl Liveness for Leases<'_> {
     }
 }
 
-/// For who has waited for long, in memory that processes share: looks whether anybody has died, and recovers.
+/// For a member that has waited for long, in memory that processes share: looks whether any other has died, and recovers.
 #[cold]
 pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
     let region = memory.region();
@@ -347,10 +378,10 @@ pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
     let is_dead = |row: usize| region.rows()[row].record.is_used() && !shared.is_leased(row);
     let mut recovered = Recovered::default();
     if (0..region.rows().len()).any(is_dead)
-        && let Some(roster) = Roster::try_lock(region)
+        && let Some(roster) = Roster::try_lock(memory)
     {
         let mut told = Vec::new();
-        free_the_dead(memory, &roster, &Leases(shared), &mut told);
+        recovered = free_the_dead(memory, &roster, &Leases(shared), &mut told);
         roster.tell_all(&told);
     }
     finish_what_the_dead_began(memory, &Leases(shared), &mut recovered);
@@ -363,43 +394,81 @@ pub(crate) fn held_too_long<T>(
     held_up_by: Option<usize>,
     watch: &mut Watch,
 ) -> Option<usize> {
-    let row = held_up_by?;
-    let is_dead = memory
-        .region()
-        .shared_memory()
-        .is_some_and(|shared| !shared.is_leased(row));
-    let long = memory.row(row).hot.hold_for()?;
-    (is_dead && watch.has_waited_for_successor(row, long)).then_some(row)
+    let row = held_up_by.filter(|&row| !memory.region().lives(row));
+    let hot = row.map(|row| &memory.row(row).hot);
+    let Some((long, position)) =
+        hot.and_then(|hot| Some((hot.hold_for()?, hot.position.observe()?)))
+    else {
+        watch.is_held_up_by_the_living();
+        return None;
+    };
+    row.filter(|&row| watch.has_waited_for_successor(row, position, long))
+}
+
+/// How long a member sleeps at most that something is published for, or that waits for slots: held up by the consumer
+/// in this row, if it is one.
+pub(crate) fn longest_sleep<T>(memory: &Memory<T>, held_up_by: Option<usize>) -> Option<Duration> {
+    memory.region().shared_memory()?;
+    // Until a successor comes, which wakes it, nothing changes.
+    let waits_for_successor = held_up_by
+        .is_some_and(|row| !memory.region().lives(row) && memory.row(row).hot.hold_for().is_none());
+    Some(if waits_for_successor {
+        LONG_SLEEP
+    } else {
+        LONGEST_SLEEP
+    })
 }
 
 /// Whether a producer lives.
 pub(crate) fn a_producer_lives<T>(memory: &Memory<T>) -> bool {
     let region = memory.region();
-    let shared = region.shared_memory();
-    let lives = |row: usize| shared.is_none_or(|shared| shared.is_leased(row));
     let mut rows = region.rows().iter().enumerate();
-    rows.any(|(row, entry)| entry.record.is_producer() && lives(row))
+    rows.any(|(row, entry)| entry.record.is_producer() && region.lives(row))
+}
+
+/// Where a dead producer had got.
+pub(crate) struct TakenOver {
+    pub(crate) end: Sequence,
+    /// Whether `published` did not say so yet: consumers that wait have to be woken.
+    pub(crate) is_new: bool,
 }
 
 /// Brings `published` to where a dead producer had got, and returns that.
 ///
-/// It may have died between a stamp and `published`; consumers have read what the stamp covers.
+/// It may have died between a stamp and `published`; consumers have read what the stamp covers. Under the lock of the
+/// table: there is no other producer meanwhile, nor another that takes over.
 ///
 /// # Errors
 /// If it has got where no producer gets.
-pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<Sequence, Unusable> {
+pub(crate) fn take_over<T>(memory: &Memory<T>) -> Result<TakenOver, Unusable> {
     let published = &memory.header().published;
-    let mut next = published.observe();
-    while let Reading::Events(hi) = memory.reading(next) {
-        next = hi;
-    }
-    if next > LAST_SEQUENCE {
+    let before = published.observe();
+    let end = end_of_stamps(memory, before);
+    if end > LAST_SEQUENCE {
         return Err(Unusable::Corrupt);
     }
     reach(Step::TakeOver);
     // INVARIANT R8: nothing that a consumer may have seen is taken back.
-    published.publish(next);
-    Ok(next)
+    if end != before {
+        published.publish(end);
+    }
+    Ok(TakenOver {
+        end,
+        is_new: end != before,
+    })
+}
+
+/// One producer: how far stamps tell of what is published, from a boundary on: it stamps a batch before it moves
+/// `published`, so this can be one batch further.
+pub(crate) fn end_of_stamps<T>(memory: &Memory<T>, from: Sequence) -> Sequence {
+    let mut end = from;
+    // What is found in memory that others have corrupted need not end.
+    while let Reading::Events(hi) = memory.reading(end)
+        && hi - from <= memory.capacity()
+    {
+        end = hi;
+    }
+    end
 }
 
 /// A1 to A4 from the first boundary on that is not published; returns how many sequences it gave up.

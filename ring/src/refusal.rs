@@ -1,4 +1,4 @@
-//! Why somebody could not join: for people to read, with the name, the value and what to do.
+//! Why a member could not join: for people to read, with the name, the value and what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -7,6 +7,20 @@ use crate::member::{MAX_MEMBERS, MAX_NAME, Poisoned};
 use crate::ring::Producers;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
+
+/// Gives errors a `Debug` that shows their text: by it a `main` that returns an error tells what to do.
+macro_rules! debug_as_text {
+    ($($error:ty),+) => {$(
+        impl ::std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+pub(crate) use debug_as_text;
+
+debug_as_text!(ProducerError, JoinError);
 
 /// Why a producer could not join.
 ///
@@ -20,7 +34,7 @@ use crate::shared::Unusable;
 /// assert!(error.to_string().starts_with("the only producer of the ring has joined already"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProducerError {
     /// The ring was built for the other kind of producers.
@@ -95,7 +109,7 @@ impl Error for ProducerError {}
 /// assert!(error.to_string().ends_with("join that one first"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The name is empty, or longer than 80 bytes.
@@ -269,10 +283,16 @@ fn table_full(
 ) -> fmt::Result {
     write!(
         f,
-        "no row is left for {who} in the member table, which holds {members} ({}): let one of them leave, or \
-         build the ring with a larger .members(n), of at most {MAX_MEMBERS}",
+        "no row is left for {who} in the member table, which holds {members} ({}): let one of them leave",
         held_by.join(", ")
-    )
+    )?;
+    if members < MAX_MEMBERS {
+        write!(
+            f,
+            ", or build the ring with a larger .members(n), of at most {MAX_MEMBERS}"
+        )?;
+    }
+    Ok(())
 }
 
 fn no_lease(f: &mut fmt::Formatter<'_>, who: &str, why: &str) -> fmt::Result {

@@ -118,6 +118,11 @@ impl<T> Region<T> {
         }
     }
 
+    /// Whether the member in this row may live.
+    pub(crate) fn lives(&self, row: usize) -> bool {
+        (self.shared_memory()).is_none_or(|shared| shared.is_leased(row))
+    }
+
     /// Whether it is the parent's of this process, which has been forked.
     pub(crate) fn is_inherited(&self) -> bool {
         self.shared_memory().is_some() && self.header().status.signal().is_inherited()

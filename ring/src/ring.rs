@@ -10,7 +10,7 @@ use crate::member::{MAX_MEMBERS, MemberKind};
 use crate::observer::{Observable, ObserveError, Observer};
 use crate::producer::{Producer, SharedProducer};
 use crate::recover::{Leases, free_the_dead, take_over};
-use crate::refusal::ProducerError;
+use crate::refusal::{ProducerError, debug_as_text};
 use crate::region::{Memory, Region};
 use crate::roster::{Presence, Roster, close_beside};
 use crate::shared::Unusable;
@@ -122,6 +122,20 @@ impl<T> Ring<T> {
         Observer::new(self.memory.clone())
     }
 
+    /// Whether the ring lies in memory that other processes can share.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// let ring = Ring::builder(8).build(u64::default)?;
+    /// assert!(!ring.is_shared());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.memory.region().shared_memory().is_some()
+    }
+
     /// The number of slots.
     ///
     /// # Examples
@@ -164,7 +178,7 @@ impl<T> Ring<T> {
     /// ```
     pub fn close(&self) {
         let region = self.memory.region();
-        match Roster::lock(region) {
+        match Roster::lock(&self.memory) {
             Ok(roster) => {
                 roster.close();
                 if let Some(shared) = region.shared_memory() {
@@ -174,7 +188,7 @@ impl<T> Ring<T> {
                     roster.tell_all(&told);
                 }
             }
-            Err(Unusable::Busy) => close_beside(region),
+            Err(Unusable::Busy { .. }) => close_beside(region),
             Err(_) => return,
         }
         region.wake_all();
@@ -248,14 +262,14 @@ impl<T> Ring<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn watch(&self, watcher: impl Fn(&Presence) + Send + Sync + 'static) {
-        if let Some(mut roster) = Roster::look(self.memory.region()) {
+        if let Some(mut roster) = Roster::look(&self.memory) {
             roster.watch(SharedByAll::new(watcher));
         }
     }
 
     fn join_producer(&self, kind: Producers) -> Result<Claimer<T>, ProducerError> {
         let memory = &self.memory;
-        let roster = Roster::lock(memory.region())?;
+        let roster = Roster::lock(memory)?;
         let mut told = Vec::new();
         if let Some(shared) = memory.region().shared_memory() {
             free_the_dead(memory, &roster, &Leases(shared), &mut told);
@@ -263,9 +277,14 @@ impl<T> Ring<T> {
         // In memory that processes share there may have been one before.
         let goes_on = kind == Producers::One && memory.region().shared_memory().is_some();
         let joined = roster.join_producer(kind).and_then(|(row, lease)| {
-            let next = if goes_on { take_over(memory) } else { Ok(0) };
-            let next = next.inspect_err(|_| roster.free_producer(row))?;
-            Ok((row, lease, next))
+            if !goes_on {
+                return Ok((row, lease, 0));
+            }
+            let taken_over = take_over(memory).inspect_err(|_| roster.free_producer(row))?;
+            if taken_over.is_new {
+                memory.region().wake_all();
+            }
+            Ok((row, lease, taken_over.end))
         });
         if joined.is_ok() {
             told.push(Presence::Joined {
@@ -315,7 +334,7 @@ pub(crate) fn poison<T>(memory: &Memory<T>, row: Option<usize>, reason: u32) {
     if first {
         memory.region().wake_all();
         if let Some(poisoned) = status.signal().poisoned()
-            && let Some(roster) = Roster::look(memory.region())
+            && let Some(roster) = Roster::look(memory)
         {
             roster.tell(&Presence::Poisoned(poisoned));
         }
@@ -551,7 +570,7 @@ impl RingBuilder {
 /// assert!(matches!(error, BuildError::Capacity { .. }));
 /// assert_eq!(error.to_string(), "a ring's capacity is a power of two, and 1000 is not: use 1024");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The capacity is not a power of two.
@@ -614,5 +633,7 @@ impl fmt::Display for BuildError {
         }
     }
 }
+
+debug_as_text!(BuildError);
 
 impl Error for BuildError {}

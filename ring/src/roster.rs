@@ -23,35 +23,63 @@
 //!
 //! What a joiner copies is the start of a batch, or lies inside what one producer has published: from
 //! there it walks on by itself, gating, and drops what lies before the sequence that it was to start at.
+//!
+//! One that is to start at the next event copies what is published, also where consumers are behind: it must not hold
+//! what they may release meanwhile. With many producers nothing tells that at once: it is walked to from the highest
+//! boundary that any consumer has known, or the floor. By J4 that is no lower than what P2 found, so no claim below a
+//! limit of before can write there while it walks, and by J2 none below a later limit.
 
+use std::any::Any;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use crate::layout::Row;
-use crate::member::{MAX_MEMBERS, MAX_NAME, MemberKind, Poisoned, Rows, Use};
-use crate::recover::OnDeath;
+use crate::member::{MAX_NAME, MemberKind, Poisoned, Rows, Status, Use};
+use crate::recover::{OnDeath, end_of_stamps};
 use crate::refusal::{JoinError, NoRow, ProducerError};
-use crate::region::Region;
+use crate::region::{Memory, Region};
 use crate::ring::Producers;
 use crate::sequence::{LAST_SEQUENCE, Sequence};
 use crate::shared::{Lease, SharedMemory, Unusable};
+use crate::snapshot::published_front;
 use crate::step::{Step, reach};
-use crate::sync::{MutexGuard, Ordering, PoisonError, SharedByAll, fence};
+use crate::sync::{
+    MutexGuard, Ordering, PoisonError, SharedByAll, explored_pause, fence, sleep, try_lock,
+    yield_now,
+};
 
 /// The member table, locked.
 pub(crate) struct Roster<'r, T> {
+    memory: &'r Memory<T>,
     region: &'r Region<T>,
     /// Against other processes; unlocked before the next.
     _table: Option<TableLock<'r>>,
     watchers: MutexGuard<'r, Watchers>,
 }
 
-struct TableLock<'r>(&'r dyn SharedMemory);
+struct TableLock<'r> {
+    memory: &'r dyn SharedMemory,
+    status: &'r Status,
+}
 
 impl Drop for TableLock<'_> {
     fn drop(&mut self) {
-        self.0.unlock_table();
+        self.status.set_table_holder(None);
+        self.memory.unlock_table();
     }
 }
+
+/// How long a join waits for other processes to unlock the table: none that works takes so long.
+const LONG: Duration = Duration::from_secs(5);
+
+/// How long a leave waits for them; it can do without the lock.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// How often to try to lock the table before the clock is looked at, and between tries a sleep.
+const SWIFT_TRIES: u32 = 100;
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// How a consumer wants to join.
 pub(crate) struct Request<'a> {
@@ -76,6 +104,10 @@ pub(crate) struct Entry {
     pub(crate) known: Sequence,
     /// It is not to be given events below this one.
     pub(crate) target: Sequence,
+    /// Whether it goes on in the place of another.
+    pub(crate) is_successor: bool,
+    /// How long others waited for a successor of that one.
+    pub(crate) hold_for: Option<Duration>,
 }
 
 /// The first event that a consumer is to be given.
@@ -114,43 +146,87 @@ pub enum Start {
 }
 
 impl<'r, T> Roster<'r, T> {
-    /// For who changes the table.
-    pub(crate) fn lock(region: &'r Region<T>) -> Result<Self, Unusable> {
-        let mut roster = Self::look(region).ok_or(Unusable::Inherited)?;
-        if let Some(shared) = region.shared_memory() {
-            if !shared.lock_table(true) {
-                return Err(Unusable::Busy);
-            }
-            roster._table = Some(TableLock(shared));
+    /// To change the table.
+    pub(crate) fn lock(memory: &'r Memory<T>) -> Result<Self, Unusable> {
+        Self::lock_within(memory, LONG)
+    }
+
+    /// To leave.
+    pub(crate) fn lock_to_leave(memory: &'r Memory<T>) -> Result<Self, Unusable> {
+        Self::lock_within(memory, SHORT)
+    }
+
+    /// Waits with nothing locked: the other threads of this process can look at the ring meanwhile.
+    fn lock_within(memory: &'r Memory<T>, patience: Duration) -> Result<Self, Unusable> {
+        let region = memory.region();
+        if region.shared_memory().is_none() {
+            return Self::look(memory).ok_or(Unusable::Inherited);
         }
-        Ok(roster)
+        let mut give_up_at = None;
+        for tries in 0.. {
+            if region.is_inherited() {
+                return Err(Unusable::Inherited);
+            }
+            if let Some(roster) = Self::try_lock(memory) {
+                return Ok(roster);
+            }
+            if cfg!(loom) && patience == SHORT {
+                break; // A model has no clock: it goes both ways.
+            }
+            explored_pause(tries);
+            if tries < SWIFT_TRIES {
+                yield_now();
+                continue;
+            }
+            let now = Instant::now();
+            if now > *give_up_at.get_or_insert(now + patience) {
+                break;
+            }
+            sleep(BETWEEN_TRIES);
+        }
+        Err(Unusable::Busy {
+            process: region.header().status.table_holder(),
+        })
     }
 
     /// The same, if it takes no waiting for other processes.
-    pub(crate) fn try_lock(region: &'r Region<T>) -> Option<Self> {
+    pub(crate) fn try_lock(memory: &'r Memory<T>) -> Option<Self> {
+        let region = memory.region();
         let Some(shared) = region.shared_memory() else {
-            return Self::look(region);
+            return Self::look(memory);
         };
         if region.is_inherited() {
             return None;
         }
-        let watchers = region.joins.try_lock().ok()?;
-        shared.lock_table(false).then(|| Self {
+        // Nothing under this lock can panic half way, so a poisoned one is as good as another.
+        let watchers = try_lock(&region.joins)?;
+        if !shared.lock_table() {
+            return None;
+        }
+        let status = &region.header().status;
+        status.set_table_holder(Some(shared.process()));
+        Some(Self {
+            memory,
             region,
-            _table: Some(TableLock(shared)),
+            _table: Some(TableLock {
+                memory: shared,
+                status,
+            }),
             watchers,
         })
     }
 
     /// For who changes nothing: other processes may do so meanwhile. None if the ring is the parent's of this
     /// process, where somebody may have had the lock.
-    pub(crate) fn look(region: &'r Region<T>) -> Option<Self> {
+    pub(crate) fn look(memory: &'r Memory<T>) -> Option<Self> {
+        let region = memory.region();
         if region.is_inherited() {
             return None;
         }
         // Nothing under this lock can panic half way, so a poisoned one is as good as another.
         let watchers = region.joins.lock().unwrap_or_else(PoisonError::into_inner);
         Some(Self {
+            memory,
             region,
             _table: None,
             watchers,
@@ -199,6 +275,7 @@ impl<'r, T> Roster<'r, T> {
         // INVARIANT R8: before anything else, or the claim of a dead one before it would look like one that is
         // being worked on.
         hot.intent.withdraw();
+        hot.set_eviction(false);
         reach(Step::Row);
         if let Some(shared) = self.region.shared_memory() {
             hot.set_process(shared.process());
@@ -228,7 +305,7 @@ impl<'r, T> Roster<'r, T> {
         let (row, lease) = (self.take_vacant()).map_err(|cause| cause.of_consumer(name()))?;
         let entry = &region.rows()[row];
         self.enter(row, Use::Joining, request.name, closure);
-        entry.record.set_on_death(request.on_death);
+        (entry.record).set_on_death(request.on_death, !closure.is_empty());
         if request.mutable {
             let mut changing = region.mutable_rows();
             changing.insert(row);
@@ -238,7 +315,7 @@ impl<'r, T> Roster<'r, T> {
         // INVARIANT R1: no position that is copied, nor the floor, is above the published front.
         // INVARIANT R6: J1 to J4, as argued above.
         let first = self.copied_start(request.start);
-        entry.record.set_end(first);
+        entry.record.set_end(first); // Also what `copied_start` is not to go below.
         entry.hot.position.enter(first);
         reach(Step::Enter);
         region.header().status.count_join();
@@ -261,7 +338,12 @@ impl<'r, T> Roster<'r, T> {
                 oldest,
             });
         }
-        if start > region.front() || start > LAST_SEQUENCE {
+        let published = match region.producers {
+            // A consumer that has come by a stamp may be past the cursor.
+            Producers::One => end_of_stamps(self.memory, region.header().published.observe()),
+            Producers::Many => region.front(),
+        };
+        if start > published || start > LAST_SEQUENCE {
             self.leave_consumer(row, first); // By R1 that cannot be.
             return Err(JoinError::Unusable {
                 name: name(),
@@ -294,6 +376,8 @@ impl<'r, T> Roster<'r, T> {
                 Producers::Many => start,
             },
             target,
+            is_successor: false,
+            hold_for: None,
         })
     }
 
@@ -361,11 +445,13 @@ impl<'r, T> Roster<'r, T> {
     /// A boundary at which a consumer may start, as things are now; never lower than it was before.
     fn copied_start(&self, start: Start) -> Sequence {
         let region = self.region;
-        let starts = self.consumers().filter_map(|row| self.start_beside(row));
-        match start {
-            Start::Next => starts.max(),
+        let starts = || self.consumers().filter_map(|row| self.start_beside(row));
+        match (start, region.producers) {
+            // At what is published: where another consumer is, it would hold what that one may release meanwhile.
+            (Start::Next, Producers::One) => None,
+            (Start::Next, Producers::Many) => Some(published_front(self.memory)),
             // Also for what is asked by its sequence: the walk from here finds it.
-            Start::Oldest | Start::At(_) => starts.min(),
+            (Start::Oldest | Start::At(_), _) => starts().min(),
         }
         .unwrap_or_else(|| match region.producers {
             Producers::One => region.header().published.observe(),
@@ -391,7 +477,9 @@ impl<'r, T> Roster<'r, T> {
 
     /// Frees the row of a consumer, which allows to overwrite what lies below `end`, a boundary at or above
     /// its position.
-    pub(crate) fn leave_consumer(&self, row: usize, end: Sequence) {
+    ///
+    /// Returns how many published sequences it loses by that, if it was asked to leave.
+    pub(crate) fn leave_consumer(&self, row: usize, end: Sequence) -> u64 {
         let region = self.region;
         if region.producers == Producers::Many {
             // INVARIANT R2: without consumers the floor is the gate, and it must not fall behind what
@@ -399,15 +487,43 @@ impl<'r, T> Roster<'r, T> {
             region.header().floor.raise(end);
             reach(Step::Floor);
         }
-        region.rows()[row].hot.position.leave();
+        let Row { hot, record } = &region.rows()[row];
+        let position = hot.position.observe();
+        hot.position.leave();
         reach(Step::Leave);
-        region.rows()[row].record.set_usage(Use::Free);
         let mut changing = region.mutable_rows();
         if changing.contains(row) {
             changing.remove(row);
             region.header().status.set_mutable_rows(changing);
         }
+        let mut lost = 0;
+        if hot.is_to_be_evicted() {
+            lost = self.published().saturating_sub(position.unwrap_or(end));
+            hot.set_lost(lost);
+            self.set_eviction(row, false);
+        }
+        record.set_usage(Use::Free);
+        if region.header().watch.give_up(row) {
+            region.wake(); // One of those that sleep takes the duty.
+        }
         region.wake_at(row);
+        lost
+    }
+
+    fn published(&self) -> Sequence {
+        match self.region.producers {
+            Producers::One => self.region.header().published.observe(),
+            Producers::Many => published_front(self.memory),
+        }
+    }
+
+    /// Asks the consumer in this row to leave, or takes that back.
+    pub(crate) fn set_eviction(&self, row: usize, asked: bool) {
+        let rows = self.region.rows();
+        rows[row].hot.set_eviction(asked);
+        let mut asked = self.consumer_rows().map(|row| &rows[row].hot);
+        let any = asked.any(|hot| hot.is_to_be_evicted());
+        self.region.header().status.set_evicting(any);
     }
 
     /// Frees the row of a dead producer. What it had claimed shows by what the living do not.
@@ -423,6 +539,25 @@ impl<'r, T> Roster<'r, T> {
         }
         let mut rows = self.region.rows().iter();
         rows.position(|row| row.record.usage() == Use::Producer)
+    }
+
+    /// Whether the consumer in this row has left its place to a successor, or has died and is known to have.
+    pub(crate) fn is_held(&self, row: usize) -> bool {
+        self.region.rows()[row].record.is_held()
+    }
+
+    /// Takes out of the closure of a dead consumer what it does not come after any more: those that have left, whose
+    /// rows can have new members then. What they came after is in the closure itself.
+    pub(crate) fn forget_those_that_left(&self, row: usize) {
+        let rows = self.region.rows();
+        let closure = self.region.closure(row);
+        let mut left = Rows::default();
+        for before in closure.iter() {
+            if !rows[before].record.usage().is_consumer() {
+                left.insert(before);
+            }
+        }
+        rows[row].record.forget(left);
     }
 
     /// The row of the consumer of this name, if it is of this kind.
@@ -452,17 +587,28 @@ impl<'r, T> Roster<'r, T> {
                 Producers::Many => end,
             },
             target: 0,
+            is_successor: true,
+            hold_for: hot.hold_for(),
         })
     }
 
-    pub(crate) fn set_on_death(&self, row: usize, on_death: Option<OnDeath>) {
-        self.region.rows()[row].record.set_on_death(on_death);
+    /// A successor goes on in this row, and says what is to become of its gate, or leaves that as it was.
+    pub(crate) fn succeed(&self, row: usize, on_death: Option<OnDeath>) {
+        let record = &self.region.rows()[row].record;
+        record.set_on_death(on_death.or(record.on_death()), record.is_stage());
+        self.set_eviction(row, false);
     }
 
     /// Whether the gate of this consumer stays if it dies: if it says nothing else, when it changes events
     /// or others come after it.
     pub(crate) fn holds_when_dead(&self, row: usize) -> bool {
-        let record = &self.region.rows()[row].record;
+        let Row { hot, record } = &self.region.rows()[row];
+        if record.is_leaving() || hot.is_to_be_evicted() {
+            return false;
+        }
+        if record.is_held() {
+            return true; // Once due it stays, also if those that come after it go.
+        }
         match record.on_death() {
             Some(on_death) => on_death == OnDeath::Hold,
             None => {
@@ -492,7 +638,7 @@ impl<'r, T> Roster<'r, T> {
     /// The kind and name of the member in this row.
     pub(crate) fn member(&self, row: usize) -> (MemberKind, String) {
         let row = &self.region.rows()[row];
-        let kind = kind_of(row).unwrap_or(MemberKind::Consumer); // Somebody who is joining.
+        let kind = kind_of(row).unwrap_or(MemberKind::Consumer); // It has just left.
         (kind, row.record.name())
     }
 
@@ -512,7 +658,9 @@ impl<'r, T> Roster<'r, T> {
         for presence in presences {
             for watcher in &watchers {
                 // A member that joins or leaves has nothing to do with a watcher that fails.
-                let _ = catch_unwind(AssertUnwindSafe(|| watcher(presence)));
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| watcher(presence))) {
+                    drop_in_peace(payload);
+                }
             }
         }
     }
@@ -532,7 +680,8 @@ impl<'r, T> Roster<'r, T> {
         (0..rows.len()).filter(|&row| rows[row].record.usage().is_consumer())
     }
 
-    fn consumer_named(&self, name: &str) -> Option<usize> {
+    /// The row of the consumer of this name, whatever its kind.
+    pub(crate) fn consumer_named(&self, name: &str) -> Option<usize> {
         (self.consumer_rows()).find(|&row| self.region.rows()[row].record.name() == name)
     }
 
@@ -558,20 +707,56 @@ impl<'r, T> Roster<'r, T> {
         Err(self.full())
     }
 
-    /// Nobody can join: says who has the rows.
+    /// No row is left: says what has them.
     fn full(&self) -> NoRow {
-        let of = |(row, kind, name): (usize, MemberKind, String)| {
-            let process = self.region.rows()[row].hot.process();
-            let process = process.map_or(String::new(), |process| format!(" of process {process}"));
-            match kind {
-                MemberKind::Producer => format!("a producer{process}"),
-                _ => format!("{name:?}{process}"),
-            }
+        let rows = self.region.rows();
+        let process = |row: usize| {
+            let process = rows[row].hot.process();
+            process.map_or(String::new(), |process| format!(" of process {process}"))
         };
-        NoRow::Full {
-            members: self.region.rows().len(),
-            held_by: self.members().map(of).collect(),
+        let mut producers: Vec<(String, usize)> = Vec::new();
+        let mut held_by = Vec::new();
+        for (row, kind, name) in self.members() {
+            let process = process(row);
+            if kind != MemberKind::Producer {
+                let joining = if rows[row].record.is_joining() {
+                    ", which is joining"
+                } else {
+                    ""
+                };
+                held_by.push(format!("{name:?}{process}{joining}"));
+            } else if let Some((_, count)) = producers.iter_mut().find(|(of, _)| *of == process) {
+                *count += 1;
+            } else {
+                producers.push((process, 1));
+            }
         }
+        held_by.extend(producers.into_iter().map(|(process, count)| match count {
+            1 => format!("a producer{process}"),
+            _ => format!("{count} producers{process}"),
+        }));
+        for (row, entry) in rows.iter().enumerate() {
+            let mut after = self.consumer_rows();
+            if entry.record.usage() == Use::Free
+                && let Some(after) = after.find(|&after| self.region.closure(after).contains(row))
+            {
+                let name = rows[after].record.name();
+                held_by.push(format!(
+                    "the row of a consumer that has left, kept until {name:?}, which came after it, looks for events"
+                ));
+            }
+        }
+        NoRow::Full {
+            members: rows.len(),
+            held_by,
+        }
+    }
+}
+
+/// Drops what a panic has left; if that panics as well, what this leaves is forgotten.
+pub(crate) fn drop_in_peace(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(another);
     }
 }
 
@@ -604,10 +789,10 @@ pub(crate) fn close_beside<T>(region: &Region<T>) {
 fn kind_of(row: &Row) -> Option<MemberKind> {
     match row.record.usage() {
         Use::Producer => Some(MemberKind::Producer),
-        Use::Consumer if row.record.closure(MAX_MEMBERS).is_empty() => Some(MemberKind::Consumer),
-        Use::Consumer => Some(MemberKind::Stage),
+        Use::Joining | Use::Consumer if row.record.is_stage() => Some(MemberKind::Stage),
+        Use::Joining | Use::Consumer => Some(MemberKind::Consumer),
         Use::MutableConsumer => Some(MemberKind::MutableStage),
-        Use::Free | Use::Joining => None,
+        Use::Free => None,
     }
 }
 

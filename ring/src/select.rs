@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::consumer::Consumer;
+use crate::refusal::debug_as_text;
 use crate::sync::Fences;
 use crate::wait::{Patience, Wait, Waiter};
 
@@ -28,6 +29,8 @@ pub trait Waiting: sealed::Waiting {}
 impl<T> Waiting for Consumer<T> {}
 
 mod sealed {
+    use std::time::Duration;
+
     use crate::sync::Fences;
     use crate::wait::EventCount;
 
@@ -36,7 +39,10 @@ mod sealed {
         fn is_ready(&mut self, was_short: bool) -> bool;
         fn what_wakes(&self) -> Place<'_>;
         fn parking(&self) -> Option<Parking>;
-        fn is_in_company(&self) -> bool;
+        /// How long to sleep at most.
+        fn longest_sleep(&self) -> Option<Duration>;
+        /// The wait is over.
+        fn is_awake(&self);
     }
 
     /// Where a consumer is woken; not for users to look into.
@@ -59,8 +65,12 @@ impl<T> sealed::Waiting for Consumer<T> {
         Consumer::parking(self).map(sealed::Parking)
     }
 
-    fn is_in_company(&self) -> bool {
-        Consumer::is_in_company(self)
+    fn longest_sleep(&self) -> Option<Duration> {
+        Consumer::longest_sleep(self)
+    }
+
+    fn is_awake(&self) {
+        Consumer::give_up_the_duty(self);
     }
 }
 
@@ -150,20 +160,26 @@ fn wait_for(
     {
         return Err(NoParking { consumer });
     }
-    let in_company = consumers.iter().any(|consumer| consumer.is_in_company());
     let parking = (consumers.iter()).filter_map(|consumer| consumer.parking());
     let parking = parking.map(|parking| parking.0).reduce(Fences::and);
-    let mut waiter = Waiter::new(wait, patience, in_company, parking);
-    loop {
+    let mut waiter = Waiter::new(wait, patience, parking);
+    let ready = loop {
         let ready = first_ready(consumers, waiter.was_short);
         if ready.is_some() {
-            return Ok(ready);
+            break ready;
         }
         let places = consumers.iter().map(|consumer| consumer.what_wakes().0);
-        if !waiter.pause_at_any(places) {
-            return Ok(None);
+        let at_most = || {
+            (consumers.iter())
+                .filter_map(|consumer| consumer.longest_sleep())
+                .min()
+        };
+        if !waiter.pause_at_any(places, at_most) {
+            break None;
         }
-    }
+    };
+    consumers.iter().for_each(|consumer| consumer.is_awake());
+    Ok(ready)
 }
 
 /// A consumer cannot be waited for by parking.
@@ -180,7 +196,7 @@ fn wait_for(
 /// assert!(error.to_string().contains("built without parking"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NoParking {
     /// Its index among those given.
     pub consumer: usize,
@@ -196,5 +212,7 @@ impl fmt::Display for NoParking {
         )
     }
 }
+
+debug_as_text!(NoParking);
 
 impl Error for NoParking {}

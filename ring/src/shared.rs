@@ -19,6 +19,7 @@ use std::ptr::NonNull;
 use crate::layout::{Header, Row, SlotPicture};
 #[cfg(not(loom))]
 use crate::member::Status;
+use crate::refusal::debug_as_text;
 use crate::region::{Memory, Region, SlotPtr, Words};
 use crate::ring::{BuildError, Ring, RingBuilder};
 use crate::sync::SharedByAll;
@@ -42,8 +43,8 @@ pub unsafe trait SharedMemory: Send + Sync {
     fn base(&self) -> NonNull<u8>;
 
     /// Excludes all other processes, and other values of this kind, from changing the member table. Returns false
-    /// if that is not to be had: at once, or if `patient` after so long that whoever has it cannot be working.
-    fn lock_table(&self, patient: bool) -> bool;
+    /// if that is not to be had. Does not wait.
+    fn lock_table(&self) -> bool;
 
     /// Ends what a successful [`lock_table`](SharedMemory::lock_table) began.
     fn unlock_table(&self);
@@ -328,34 +329,47 @@ const _: () = assert!(offset_of!(Header, status) + size_of::<Status>() <= 4096);
 /// # Examples
 /// ```
 /// # use annulus_ring::Unusable;
-/// assert!(Unusable::Busy.to_string().contains("stopped"));
+/// assert!(Unusable::Busy { process: Some(4711) }.to_string().starts_with("process 4711 has been joining"));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unusable {
     /// This process has been forked from the one that opened it.
     Inherited,
     /// What is there cannot be: some process has written what no member of a ring writes.
     Corrupt,
-    /// Some process has the member table locked, and does not go on.
-    Busy,
+    /// Another process has had the member table locked for seconds, and does not go on.
+    Busy {
+        /// Which, as it knows itself, if it has said so by then.
+        process: Option<u32>,
+    },
 }
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let process = match self {
             Self::Inherited => {
-                "the ring was opened before this process was forked, and is its parent's: open it again"
+                return f.write_str(
+                    "the ring was opened before this process was forked, and is its parent's: open it again",
+                );
             }
             Self::Corrupt => {
-                "the ring is corrupt: some process has written what no member writes; create it anew"
+                return f.write_str(
+                    "the ring is corrupt: some process has written what no member writes; create it anew",
+                );
             }
-            Self::Busy => {
-                "another process has been joining or leaving the ring for seconds: it is probably \
-                 stopped, let it go on or end it"
-            }
-        })
+            Self::Busy { process } => process,
+        };
+        match process {
+            Some(process) => write!(f, "process {process}")?,
+            None => f.write_str("another process")?,
+        }
+        f.write_str(
+            " has been joining or leaving the ring for seconds: it is probably stopped, let it go on or end it",
+        )
     }
 }
+
+debug_as_text!(Unusable);
 
 impl Error for Unusable {}

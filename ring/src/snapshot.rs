@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub poisoned: Option<Poisoned>,
     /// Producers and consumers, in the order of the member table.
     pub members: Vec<Member>,
+    /// The process that has the member table locked, because a member of it joins or leaves, as it knows itself; if
+    /// processes share the ring. While it is stopped nobody else joins.
+    pub table_locked_by: Option<u32>,
 }
 
 /// A producer or consumer in a [`Snapshot`].
@@ -93,9 +96,13 @@ pub struct Member {
     pub process: Option<u32>,
     /// Whether that is known to be dead, and it has not been recovered, or is held for a successor.
     pub is_dead: bool,
-    /// Whether it is dead and stays where it is until a successor comes: a consumer whose gate is
-    /// [held](crate::OnDeath::Hold), or the only producer.
+    /// Whether it is dead, or has [gone](crate::Consumer::leave_held), and stays where it is until a successor comes: a
+    /// consumer whose gate is [held](crate::OnDeath::Hold), or the only producer.
     pub is_held: bool,
+    /// Whether it is a consumer that is about to join: it gates, and reads nothing yet.
+    pub is_joining: bool,
+    /// Whether it is asked to [leave](crate::Ring::evict), and has not done so yet.
+    pub is_to_be_evicted: bool,
     /// How many sequences a consumer has stepped over, or a producer has claimed and given up.
     pub skipped: u64,
 }
@@ -103,7 +110,7 @@ pub struct Member {
 impl Snapshot {
     pub(crate) fn take<T>(memory: &Memory<T>) -> Self {
         let header = memory.header();
-        let roster = Roster::look(memory.region());
+        let roster = Roster::look(memory);
         let signal = header.status.signal();
         let mut members = roster.map_or(Vec::new(), |roster| {
             let members = roster.members();
@@ -134,6 +141,7 @@ impl Snapshot {
             closed: signal.is_closed(),
             poisoned: signal.poisoned(),
             members,
+            table_locked_by: header.status.table_holder(),
         }
     }
 }
@@ -163,17 +171,19 @@ impl Member {
                 row.hot.position.observe()
             }
         };
-        let shared = memory.region().shared_memory();
-        let is_dead = shared.is_some_and(|shared| !shared.is_leased(index));
+        let is_joining = row.record.is_joining();
+        let is_dead = !memory.region().lives(index) || row.record.is_held();
         let stays_when_dead = match kind {
             MemberKind::Producer => memory.region().producers == Producers::One,
             // One that was leaving when it died has no gate to hold.
-            _ => position.is_some() && roster.holds_when_dead(index),
+            _ => position.is_some() && !is_joining && roster.holds_when_dead(index),
         };
         Self {
             process: row.hot.process(),
             is_dead,
             is_held: is_dead && stays_when_dead,
+            is_joining,
+            is_to_be_evicted: row.hot.is_to_be_evicted(),
             row: index,
             name,
             kind,

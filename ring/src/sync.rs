@@ -9,7 +9,16 @@ mod platform {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
-    pub(crate) use std::thread::{sleep, yield_now};
+    pub(crate) use std::thread::{panicking, sleep, yield_now};
+
+    /// Locks it if no other thread has it locked, also if one has panicked with it.
+    pub(crate) fn try_lock<X>(mutex: &Mutex<X>) -> Option<MutexGuard<'_, X>> {
+        match mutex.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 
     /// Sleeps where nobody can wake: for a short time.
     pub(crate) fn nap(at_most: Option<Duration>) {
@@ -29,6 +38,7 @@ mod platform {
     use std::cell::UnsafeCell;
     use std::mem::MaybeUninit;
     use std::ptr::{self, NonNull};
+    use std::sync::TryLockError;
     use std::sync::atomic::{AtomicU8, Ordering};
     use std::time::Duration;
 
@@ -306,15 +316,6 @@ mod platform {
             }
         }
 
-        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, ()> {
-            let mut state = self.state.lock().unwrap();
-            if state.locked {
-                return Err(());
-            }
-            state.locked = true;
-            Ok(MutexGuard(self))
-        }
-
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             let mut state = self.state.lock().unwrap();
             while state.locked {
@@ -325,6 +326,15 @@ mod platform {
             state.locked = true;
             Ok(MutexGuard(self))
         }
+    }
+
+    pub(crate) fn try_lock<X>(mutex: &Mutex<X>) -> Option<MutexGuard<'_, X>> {
+        let mut state = mutex.state.lock().unwrap();
+        if state.locked {
+            return None;
+        }
+        state.locked = true;
+        Some(MutexGuard(mutex))
     }
 
     pub(crate) struct MutexGuard<'m, T>(&'m Mutex<T>);
@@ -381,6 +391,11 @@ mod platform {
         if pauses == MOST_PAUSES {
             loom::skip_branch();
         }
+    }
+
+    /// To a model: the threads of one are coroutines, and unwind on one stack.
+    pub(crate) fn panicking() -> bool {
+        false
     }
 
     /// Every way to wait is the same to a model: let the others run.

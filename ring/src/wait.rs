@@ -4,39 +4,58 @@
 //! # No wake-up is lost
 //!
 //! A member parks at an [`EventCount`]: that of the publications, or that of the consumer which holds it
-//! up. Whoever stores something that may end a wait then [wakes](EventCount::wake) who sleeps there.
+//! up. A member that stores something which may end a wait then [wakes](EventCount::wake) all that sleep there.
 //!
 //! ```text
-//! sleeper   S1 reads the epoch        waker   W1 stores what ends the wait
-//!           S2 sets the flag                  W2 light fence
-//!           S3 heavy fence                    W3 reads the flag: if it is set,
-//!           S4 looks at all it waits for      W4   clears it,
-//!           S5 sleeps if the epoch is         W5   raises the epoch,
-//!              that of S1                     W6   wakes all who sleep
+//! sleeper   S1 reads the epoch `e`            waker   W1 stores what ends the wait
+//!           S2 sets the flag to the tag           W2 light fence
+//!              of `e`, unless a later one         W3 reads the flag: if it is set, to `f`,
+//!              is there                           W4   raises the epoch, if it is that of `f`,
+//!           S3 heavy fence                        W5   wakes all that sleep,
+//!           S4 looks at all it waits for          W6   clears the flag, if it still is `f`
+//!           S5 sleeps if the epoch is `e`
 //! ```
 //!
-//! The two [fences](Fences) have an order. If S3 comes first, W3 sees the flag of S2, or one cleared by another
-//! waker, who is then between its W4 and W6 and does what follows in this one's place. The epoch is
-//! raised after S1: either before S5, which then does not sleep, or after it, and W6 wakes. If W2 comes
-//! first, S4 sees W1 and nobody sleeps.
+//! The two [fences](Fences) have an order. If W2 comes first, S4 sees W1, and the member does not sleep. If S3 comes
+//! first, W3 sees the flag that S2 has set or found, or a later one, or one that another waker has cleared since.
 //!
-//! Clearing the flag loses nobody: who set it before W4 has read the epoch before W5 raised it; and who
-//! reads the epoch raised (S1 acquires what W5 releases) sets its flag after W4. It is a flag and not a
-//! count, so that a sleeper that never comes back costs one wake-up and not one for each publication.
+//! * A flag `f` of `e` or later: the epoch is above that of `f` after W4, and stays so. Either S5 finds it raised, and
+//!   does not sleep, or S5 comes before, and W5 wakes.
+//! * Cleared by another waker: that one has done the same for a flag of `e` or later, before.
+//! * S2 found a later flag: it was set by a sleeper that has read a later epoch. So does S5.
+//!
+//! A waker that stops between W3 and W6 leaves the flag set: the next one that publishes wakes in its place. It
+//! cannot clear the flag of a later sleeper when it goes on, as that has another tag. (A tag comes again after 2^31
+//! wake-ups.) The flag is not a count, so that a sleeper that never comes back costs one wake-up and not one for each
+//! publication.
 
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use crate::sequence::Sequence;
 use crate::step::{Step, reach};
 use crate::sync::{
-    AtomicU32, Backoff, Fences, Futex, Ordering, explored_pause, sleep, spin_loop, yield_now,
+    AtomicU32, AtomicU64, Backoff, Fences, Futex, Ordering, explored_pause, sleep, spin_loop,
+    yield_now,
 };
 
 /// Where members park, and are woken.
 #[repr(C)]
 pub(crate) struct EventCount {
+    /// Goes up by two with each wake-up.
     epoch: Futex,
+    /// The tag of the latest epoch at which a member got ready to sleep, or 0.
     asleep: AtomicU32,
+}
+
+/// What the flag is set to for an epoch, which is even: never 0.
+fn tag(epoch: u32) -> u32 {
+    epoch | 1
+}
+
+/// Whether tag `a` is of a later epoch than tag `b`, of two that are near each other.
+fn is_later(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
 }
 
 /// A member that is ready to park: what [`EventCount::sleep`] needs.
@@ -68,13 +87,46 @@ impl EventCount {
 
     /// S1 to S3: after this, look at everything that is waited for, and then sleep.
     pub(crate) fn prepare(&self, fences: Fences) -> Epoch {
-        // ORDER(wake): S1, with W5: who reads the epoch raised sets its flag after W4.
-        let epoch = self.epoch.word().load(Ordering::Acquire);
-        // RELAXED: S2; the fence orders it.
-        self.asleep.store(1, Ordering::Relaxed);
+        let epoch = self.announce();
+        Epoch {
+            epoch,
+            // ORDER(sleep): S3.
+            is_sure: fences.heavy(Ordering::SeqCst),
+        }
+    }
+
+    /// As [`EventCount::prepare`], at several, with one fence for all.
+    pub(crate) fn prepare_all<'p>(
+        places: impl Iterator<Item = &'p Self>,
+        fences: Fences,
+    ) -> Vec<(*const Self, Epoch)> {
+        let announced: Vec<_> = places
+            .map(|place| (ptr::from_ref(place), place.announce()))
+            .collect();
         // ORDER(sleep): S3.
         let is_sure = fences.heavy(Ordering::SeqCst);
-        Epoch { epoch, is_sure }
+        let ready = announced.into_iter();
+        ready
+            .map(|(place, epoch)| (place, Epoch { epoch, is_sure }))
+            .collect()
+    }
+
+    /// S1 and S2: returns the epoch.
+    fn announce(&self) -> u32 {
+        // ORDER(wake): S1, with W4.
+        let epoch = self.epoch.word().load(Ordering::Acquire);
+        let mine = tag(epoch);
+        // RELAXED: S2; what is found is read again by the exchange, or is a later tag, and then Acquire follows.
+        let mut found = self.asleep.load(Ordering::Relaxed);
+        while found == 0 || is_later(mine, found) {
+            // ORDER(wake): S2, with W6: what follows comes after the raise of the waker that has cleared the flag.
+            // ORDER(wake): on failure Acquire, as the fence below.
+            match (self.asleep).compare_exchange(found, mine, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => found = now,
+            }
+        }
+        epoch
     }
 
     /// S5: sleeps until it is woken, or for `at_most` so long, or for no reason.
@@ -90,27 +142,38 @@ impl EventCount {
         Futex::sleep_on_any(&futexes.collect::<Vec<_>>(), at_most);
     }
 
-    /// W2 to W6: wakes who sleeps here, for what was stored before.
+    /// W2 to W6: wakes all that sleep here, for what was stored before.
     #[inline]
     pub(crate) fn wake(&self, fences: Fences) {
         // INVARIANT R5: as argued above.
         // ORDER(sleep): W2.
         fences.light(Ordering::SeqCst);
         // RELAXED: W3; the fence orders it.
-        if self.asleep.load(Ordering::Relaxed) != 0 {
-            self.wake_sleepers();
+        let flag = self.asleep.load(Ordering::Relaxed);
+        if flag != 0 {
+            self.wake_sleepers(flag);
         }
     }
 
     #[cold]
-    #[inline(never)] // It would be in the way of whoever publishes.
-    fn wake_sleepers(&self) {
-        // RELAXED: W4; the epoch, raised next, passes it on.
-        self.asleep.store(0, Ordering::Relaxed);
+    #[inline(never)] // It would be in the way of what a producer does.
+    fn wake_sleepers(&self, flag: u32) {
+        let epoch = flag & !1;
         reach(Step::Wake);
-        // ORDER(wake): W5, with S1.
-        self.epoch.word().fetch_add(1, Ordering::Release);
-        self.epoch.wake_all();
+        // ORDER(wake): W4, with S1: a sleeper that reads the epoch raised has a later tag.
+        // RELAXED: on failure another waker has raised it.
+        let _ = (self.epoch.word()).compare_exchange(
+            epoch,
+            epoch.wrapping_add(2),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        reach(Step::Wake);
+        self.epoch.wake_all(); // W5
+        reach(Step::Wake);
+        // ORDER(wake): W6, with S2: a sleeper that finds the flag cleared finds the epoch raised.
+        // RELAXED: on failure it is cleared, or a later sleeper's.
+        let _ = (self.asleep).compare_exchange(flag, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -208,9 +271,7 @@ pub(crate) struct Waiter {
     prepared: Option<(*const EventCount, Epoch)>,
     /// The same, at several places.
     prepared_at: Vec<(*const EventCount, Epoch)>,
-    /// Whether those waited for may die unseen: then it sleeps for short times only, and looks.
-    in_company: bool,
-    /// For who parks.
+    /// What keeps it in order with the members that wake it.
     fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
@@ -220,16 +281,10 @@ impl Waiter {
     /// How often `Yield` and `Park` poll before they first yield, or park.
     const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
 
-    pub(crate) fn new(
-        wait: Wait,
-        patience: Patience,
-        in_company: bool,
-        parking: Option<Fences>,
-    ) -> Self {
+    pub(crate) fn new(wait: Wait, patience: Patience, parking: Option<Fences>) -> Self {
         Self {
             wait,
             patience,
-            in_company,
             fences: parking.unwrap_or_default(),
             was_short: true,
             pauses: 0,
@@ -242,8 +297,12 @@ impl Waiter {
     }
 
     /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
-    /// wait wakes at `place`.
-    pub(crate) fn pause(&mut self, place: &EventCount) -> bool {
+    /// wait wakes at `place`; `at_most` says how long to sleep there, asked when all else is looked at.
+    pub(crate) fn pause(
+        &mut self,
+        place: &EventCount,
+        at_most: impl FnOnce() -> Option<Duration>,
+    ) -> bool {
         if !self.has_patience() {
             return false;
         }
@@ -255,7 +314,7 @@ impl Waiter {
                 Some((prepared, epoch)) if ptr::eq(prepared, place) => {
                     self.parks += 1;
                     self.was_short = false;
-                    place.sleep(epoch, self.longest_sleep());
+                    place.sleep(epoch, self.longest_sleep(at_most()));
                 }
                 _ => self.prepared = Some((place, place.prepare(self.fences))),
             }
@@ -269,6 +328,7 @@ impl Waiter {
     pub(crate) fn pause_at_any<'p>(
         &mut self,
         places: impl Iterator<Item = &'p EventCount> + Clone,
+        at_most: impl FnOnce() -> Option<Duration>,
     ) -> bool {
         if !self.has_patience() {
             return false;
@@ -279,11 +339,9 @@ impl Waiter {
                 let epochs = self.prepared_at.drain(..).map(|(_, epoch)| epoch);
                 let places: Vec<_> = places.zip(epochs).collect();
                 self.was_short = false;
-                EventCount::sleep_at_any(&places, self.longest_sleep());
+                EventCount::sleep_at_any(&places, self.longest_sleep(at_most()));
             } else {
-                let fences = self.fences;
-                let prepare = |place: &EventCount| (ptr::from_ref(place), place.prepare(fences));
-                self.prepared_at = places.map(prepare).collect();
+                self.prepared_at = EventCount::prepare_all(places, self.fences);
             }
             return true;
         }
@@ -309,8 +367,7 @@ impl Waiter {
                 if self.pauses < spins.saturating_add(yields) {
                     self.spin_then_yield(spins);
                 } else {
-                    let most = self.longest_sleep();
-                    sleep(most.map_or(nap, |most| most.min(nap)));
+                    sleep(self.time_left().map_or(nap, |left| left.min(nap)));
                     self.was_short = false;
                 }
             }
@@ -318,12 +375,16 @@ impl Waiter {
         self.pauses = (self.pauses + 1).min(u32::MAX - 1); // `Spin` spins for ever.
     }
 
-    fn longest_sleep(&self) -> Option<Duration> {
-        let left = self.time_left();
-        if self.in_company {
-            return Some(left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)));
+    fn longest_sleep(&self, at_most: Option<Duration>) -> Option<Duration> {
+        match (self.time_left(), at_most) {
+            (Some(left), Some(most)) => Some(left.min(most)),
+            (left, most) => left.or(most),
         }
-        left
+    }
+
+    /// Whether it has slept until it was woken.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.parks > 0
     }
 
     /// Whether there is to be another poll.
@@ -354,7 +415,45 @@ impl Waiter {
 }
 
 /// How long a member sleeps that has to look for the dead now and then, or may not be woken.
-const LONGEST_SLEEP: Duration = Duration::from_millis(5);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_millis(5);
+
+/// How long a member sleeps while another one looks for the dead, and wakes it if there are any.
+pub(crate) const LONG_SLEEP: Duration = Duration::from_millis(250);
+
+/// Which of the members that have nothing to do looks for the dead, so that the others can sleep for long.
+///
+/// A member takes the duty before it sleeps, if it is free, and gives it up when it wakes for something to do; it
+/// then wakes the others, of which one takes it. So a process that dies is found out by one look each
+/// [`LONGEST_SLEEP`], however many sleep. If the member on duty is itself among the dead, the others find out when
+/// their [`LONG_SLEEP`] is over.
+#[repr(C)]
+pub(crate) struct Duty(AtomicU64);
+
+impl Duty {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Takes the duty for the member in this row; false if another has it.
+    pub(crate) fn take(&self, row: usize) -> bool {
+        let mine = row as u64 + 1;
+        // RELAXED: it is read after S3, as everything that is waited for, and a wake-up follows when it is given up.
+        // RELAXED: on failure the same.
+        let exchanged = (self.0).compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed);
+        exchanged.is_ok() || exchanged == Err(mine)
+    }
+
+    /// Gives the duty up if the member in this row has it; the caller wakes the others then.
+    #[must_use]
+    pub(crate) fn give_up(&self, row: usize) -> bool {
+        let mine = row as u64 + 1;
+        // RELAXED: as in `take`.
+        // RELAXED: on failure the same.
+        (self.0)
+            .compare_exchange(mine, 0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+}
 
 /// When a member looks for the dead among those that it waits for: now and then while it finds nothing, in
 /// one call or in many.
@@ -365,8 +464,8 @@ pub(crate) struct Watch {
     /// The last look at the clock, and how many times to do without one.
     clock: Option<Instant>,
     polls_left: u32,
-    /// The dead consumer whose successor it waits for, and since when it knows.
-    held_up: Option<(usize, Instant)>,
+    /// The dead consumer whose successor it waits for, where that stands, and since when it knows.
+    held_up: Option<(usize, Sequence, Instant)>,
 }
 
 impl Watch {
@@ -417,15 +516,26 @@ impl Watch {
         self.held_up = None;
     }
 
-    /// Whether it has waited for a successor of the dead consumer in this row for so long.
-    pub(crate) fn has_waited_for_successor(&mut self, row: usize, long: Duration) -> bool {
+    /// Whether it has waited for so long for a successor of the dead consumer in this row, which has released what
+    /// lies below `position`.
+    pub(crate) fn has_waited_for_successor(
+        &mut self,
+        row: usize,
+        position: Sequence,
+        long: Duration,
+    ) -> bool {
         let now = Instant::now();
         let since = match self.held_up {
-            Some((same, since)) if same == row => since,
-            _ => now,
+            Some((same, there, since)) if (same, there) == (row, position) => since,
+            _ => now, // Also if a successor has come, worked and died: this is another wait.
         };
-        self.held_up = Some((row, since));
+        self.held_up = Some((row, position, since));
         now - since >= long
+    }
+
+    /// What holds it up is no dead consumer, or one without a time to wait for.
+    pub(crate) fn is_held_up_by_the_living(&mut self) {
+        self.held_up = None;
     }
 }
 

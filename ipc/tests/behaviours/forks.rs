@@ -463,7 +463,7 @@ fn d6_a_dead_member_is_dead_though_another_process_has_its_number() {
     assert_eq!(dead.says(), "ok open");
     let row: u64 = dead.does("join journal hold").parse().expect("a row");
     dead.kill();
-    let process = 4096 + 640 + row * 256 + 24; // As the tests of the layout have it.
+    let process = 4096 + 768 + row * 256 + 24; // As the tests of the layout have it.
     let file = File::options()
         .write(true)
         .open(ring.path().expect("it has a name"));

@@ -85,7 +85,7 @@ impl Picture {
 /// it is to be held: for ever.
 fn rows(picture: &mut Picture, members: usize) {
     for row in 0..members {
-        let at = 4096 + 640 + row * 256;
+        let at = 4096 + 768 + row * 256;
         picture.u64(at, u64::MAX).u64(at + 8, u64::MAX);
         picture.u64(at + 32, u64::MAX);
     }
@@ -120,9 +120,9 @@ fn the_first_page_and_all_the_rest_of_a_ring_of_one_producer_are_these_bytes() {
         .u32(108, DESCRIPTION.len() as u32)
         .u32(112, 160 + DESCRIPTION.len() as u32)
         .u32(116, attributes.len() as u32)
-        .u64(120, 640) // the member table starts here, in the ring
+        .u64(120, 768) // the member table starts here, in the ring
         .u64(128, 256) // from row to row
-        .u64(136, 640 + 4 * 256) // the slots start here, in the ring
+        .u64(136, 768 + 4 * 256) // the slots start here, in the ring
         .u64(144, 8) // from there to the first event
         .put(160, DESCRIPTION.as_bytes())
         .put(160 + DESCRIPTION.len(), attributes.as_bytes());
@@ -141,7 +141,7 @@ fn a_ring_of_many_producers_with_stamps_apart_is_these_bytes() {
         .no_parking();
     let file = file(ring, &[]);
     // Header, rows and stamps, on 128 bytes each; then the events.
-    let len: usize = 4096 + 640 + 16 * 256 + 64 * 8 + 64 * 24;
+    let len: usize = 4096 + 768 + 16 * 256 + 64 * 8 + 64 * 24;
     let mut picture = Picture::of_zeroes(len.next_multiple_of(4096));
     picture
         .put(0, b"ANNULUS\n")
@@ -162,9 +162,9 @@ fn a_ring_of_many_producers_with_stamps_apart_is_these_bytes() {
         .u32(108, DESCRIPTION.len() as u32)
         .u32(112, 160 + DESCRIPTION.len() as u32)
         .u32(116, 0)
-        .u64(120, 640)
+        .u64(120, 768)
         .u64(128, 256)
-        .u64(136, 640 + 16 * 256)
+        .u64(136, 768 + 16 * 256)
         .u64(144, 64 * 8)
         .put(160, DESCRIPTION.as_bytes());
     rows(&mut picture, 16);
@@ -188,8 +188,8 @@ fn what_members_write_lies_at_these_places() {
     let file = fs::read(ring.path().expect("it has a name")).expect("it can be read");
 
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().expect("8 bytes"));
-    let (header, row) = (4096, |row: usize| 4096 + 640 + row * 256);
-    let slots = 4096 + 640 + 3 * 256;
+    let (header, row) = (4096, |row: usize| 4096 + 768 + row * 256);
+    let slots = 4096 + 768 + 3 * 256;
     assert_eq!(word(header), 5, "claimed");
     assert_eq!(word(header + 256), 0, "floor");
     assert_eq!(word(header + 384), 0, "signal: neither closed nor poisoned");

@@ -394,10 +394,10 @@ fn d23_a_ring_that_lies_differently_in_memory_is_named_as_that_and_nobody_is_tol
         (
             120,
             320,
-            "start of the member table: 640 here, 320 in the ring",
+            "start of the member table: 768 here, 320 in the ring",
         ),
         (128, 192, "distance of members: 256 here, 192 in the ring"),
-        (136, 3392, "start of the slots: 4736 here, 3392 in the ring"),
+        (136, 3392, "start of the slots: 4864 here, 3392 in the ring"),
         (144, 16, "start of the events: 8 here, 16 in the ring"),
     ];
     for (at, there, what) in others {

@@ -73,7 +73,9 @@ pub(crate) fn d5_who_is_stopped_while_it_joins_holds_up_joiners_alone(number: u6
     let late = company.ring().consumer("late").join();
     let busy = JoinError::Unusable {
         name: "late".to_owned(),
-        cause: Unusable::Busy,
+        cause: Unusable::Busy {
+            process: Some(joiner.id()),
+        },
     };
     assert_eq!(late.map(drop), Err(busy));
     company.publish(1);

@@ -80,7 +80,7 @@ fn a_clone_of_a_producer_needs_a_row() {
     let second = first.try_clone().unwrap();
     let full = Err(ProducerError::TableFull {
         members: 2,
-        held_by: vec!["a producer".to_owned(); 2],
+        held_by: vec!["2 producers".to_owned()],
     });
     assert_eq!(first.try_clone().map(drop), full);
     drop(first);

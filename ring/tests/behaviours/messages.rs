@@ -129,7 +129,10 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
             .into(),
             &["a producer", "no lease", "too many files"],
         ),
-        (ProducerError::Unusable(Unusable::Busy).into(), &["stopped"]),
+        (
+            ProducerError::Unusable(Unusable::Busy { process: Some(7) }).into(),
+            &["process 7", "stopped"],
+        ),
         (
             ProducerError::Closed.into(),
             &["closed", "build another ring"],
