@@ -7,7 +7,8 @@
 //! which is all that the child looks at: it may have inherited any lock in any state.
 //!
 //! It works for children made by `fork` and what builds on it, as `std::process::Command`. A bare `clone` system
-//! call, or `vfork` without `exec`, goes by it: a child made so keeps its parent's members alive.
+//! call, or `vfork` without `exec`, goes by it: a child made so must not use what its parent has opened, and can keep its
+//! parent's members alive where the lock alone [tells](crate::witness) of a death.
 //!
 //! The registry is locked while something is opened, mapped, closed or unmapped, and while the process forks. So
 //! nothing is done under the lock that takes the longer the larger a ring is: pages are [mapped](Map::populate) and
@@ -16,6 +17,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
@@ -108,9 +110,16 @@ impl Descriptor {
     /// locks of a process behind the barriers with which it ends, or of one that it is told to unlock behind the fence
     /// above; and it looks for locks by a load that acquires, behind which the fence here keeps what this thread reads.
     pub(crate) fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_RDLCK, byte, 1)?;
+        Ok(self.first_locked(byte..byte + 1)?.is_some())
+    }
+
+    /// The first of these bytes whose lock another description has; as [`is_locked`](Descriptor::is_locked).
+    pub(crate) fn first_locked(&self, bytes: Range<u64>) -> io::Result<Option<u64>> {
+        let len = bytes.end - bytes.start;
+        let found = self.fcntl(libc::F_OFD_GETLK, libc::F_RDLCK, bytes.start, len)?;
         fence(Ordering::Acquire);
-        Ok(found != libc::F_UNLCK)
+        let is_found = libc::c_int::from(found.l_type) != libc::F_UNLCK;
+        Ok(is_found.then_some(found.l_start as u64))
     }
 
     fn fcntl(
@@ -119,7 +128,7 @@ impl Descriptor {
         kind: libc::c_int,
         byte: u64,
         len: u64,
-    ) -> io::Result<libc::c_int> {
+    ) -> io::Result<libc::flock> {
         let fd = self.raw()?;
         // SAFETY: plain numbers, of which zero is one.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -134,7 +143,7 @@ impl Descriptor {
                 _ => Ok(()),
             },
         );
-        done.map(|()| lock.l_type.into())
+        done.map(|()| lock)
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! The types are the same, [`Producer`](annulus_ring::Producer), [`Consumer`](annulus_ring::Consumer) and the rest, and so
 //! is the algorithm. There is no daemon, no heartbeat, no time-out after which somebody is taken for dead: a process
-//! that is gone is known to be gone by a lock that the kernel has let go of, whoever waits for it finds out within
-//! milliseconds, and everybody else goes on.
+//! that is gone is known to be gone by what the kernel has let go of, whoever waits for it finds out within
+//! milliseconds ([what takes longer](#how-long-a-death-takes)), and everybody else goes on.
 //!
 //! ```
 //! use annulus_ipc::{Directory, Plain, Segment};
@@ -54,8 +54,9 @@
 //!    against those who want to join, leave, or recover the dead.
 //! 2. A process may end at any instruction, by any signal: what it had published is delivered, what it had claimed
 //!    is skipped, what it held up goes on, and nothing is leaked.
-//! 3. A death is proven by a lock of the kernel's, which ends when the process has, and never guessed from the time
-//!    something takes: who is stopped, swapped out or debugged is alive, and is waited for.
+//! 3. A death is proven by what the kernel lets go of when a process has ended, its locks or before them the address space
+//!    of its threads, and never guessed from the time something takes: who is stopped, swapped out or debugged is alive,
+//!    and is waited for.
 //! 4. A stopped producer holds up those behind its claim, a stopped consumer those it gates, who is stopped while it
 //!    joins or leaves those who want to: `annulus stat` says who it is.
 //! 5. The start of the file is checked once and copied; what can change is checked each time it is read, so that
@@ -65,9 +66,20 @@
 //!    they are made after it was opened: hand over sealed [memory without a name](Segment::anonymous) where that is a
 //!    risk.
 //! 8. After a `fork` the child's copies of what its parent had opened are errors and keep nobody alive; a bare `clone`
-//!    system call without the C library goes by that.
+//!    system call without the C library goes by that: a child made so must not use them.
 //! 9. It is memory: nothing survives the machine, a loss of power, or the last process after the name is gone.
 //! 10. Network file systems do not work, and neither do processes on different machines.
+//!
+//! # How long a death takes
+//!
+//! Whoever waits looks for the dead every 2 ms, and a killed process has ended when each of its threads has had its turn
+//! on a core: 2 to 20 ms in all, however large it was. Two things take longer.
+//!
+//! * Its locks are there until the kernel has freed its memory: 0.15 to 0.3 s for each GiB that was its own. For so long
+//!   its row is not used again, and its [place](annulus_ring::OnDeath::Hold) not taken over by a successor. And those who
+//!   have no `/proc` in which they see it, or live in another PID namespace, find out by the locks alone.
+//! * A process that crashes is alive until its core is written, which takes seconds for each GB. Limit that where others
+//!   wait: no core (`ulimit -c 0`), or one without the large parts (`/proc/PID/coredump_filter`, `MADV_DONTDUMP`).
 
 #![cfg(target_os = "linux")]
 
@@ -87,6 +99,7 @@ mod interrupted;
 mod memory;
 mod room;
 mod step;
+mod witness;
 
 // What the compiler refuses.
 mod contracts;

@@ -14,6 +14,7 @@ use crate::descriptor::{Descriptor, Map};
 use crate::header::Extent;
 use crate::interrupted::retried;
 use crate::refusal::Cause;
+use crate::witness::{Holder, Witnesses, bytes_of};
 
 /// What a ring is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,15 +47,17 @@ impl Access {
 
 /// A ring's file, mapped, with the locks in it.
 ///
-/// Byte 0 of the file is the lock of the member table, byte `1 + row` the lease of a row. The descriptor `locks`
-/// has an open file description that is neither mapped nor a member's: it tests for leases, as locks of the same
-/// description are not seen, and locks the table. Each lease has a description of its own.
+/// Byte 0 of the file is the lock of the member table, byte `1 + row` the lease of a row, beside which another byte is
+/// locked that says [whose](Holder) it is. The descriptor `locks` has an open file description that is neither mapped nor a
+/// member's: it tests for leases, as locks of the same description are not seen, and locks the table. Each lease has a
+/// description of its own.
 ///
 /// Everything that has the file open has its map too, and drops that last: see [`descriptor`](crate::descriptor).
 pub(crate) struct Memory {
     pub(crate) file: Descriptor,
     locks: Descriptor,
     pub(crate) map: Arc<Map>,
+    witnesses: Witnesses,
     /// Where the ring starts in the map.
     ring: usize,
     /// Where others find it, if it has a name, whatever becomes the directory of this process.
@@ -94,9 +97,16 @@ impl Memory {
             map: Arc::new(map),
             locks: file.reopen(access.writes())?,
             file,
+            witnesses: Witnesses::new(),
             ring,
             path: path.and_then(|path| path::absolute(path).ok()),
         })
+    }
+
+    /// The process that has the lease of this row, if somebody has, and the lease says so.
+    fn holder_of(&self, row: usize) -> Option<Holder> {
+        let byte = self.locks.first_locked(bytes_of(row)?).ok()?;
+        byte.map(Holder::of)
     }
 
     /// Whether somebody has the lease of any of these rows, or is joining or leaving.
@@ -115,7 +125,8 @@ fn lease_of(row: usize) -> u64 {
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
-// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own.
+// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and who
+// finds that a process has ended while its lock is still there has proof: see `witness`.
 unsafe impl SharedMemory for Memory {
     fn base(&self) -> NonNull<u8> {
         // SAFETY: inside the map.
@@ -134,7 +145,14 @@ unsafe impl SharedMemory for Memory {
     fn lease(&self, row: usize) -> Result<Option<Lease>, String> {
         let lease = || {
             let lease = self.file.reopen(true)?;
-            Ok::<_, Cause>(lease.try_lock(lease_of(row))?.then_some(lease))
+            if !lease.try_lock(lease_of(row))? {
+                return Ok::<_, Cause>(None);
+            }
+            // Without that its lock alone tells of its death, which takes longer.
+            if let Some(byte) = Holder::this().and_then(|this| this.byte(row)) {
+                let _ = lease.try_lock(byte);
+            }
+            Ok(Some(lease))
         };
         if self.path.is_some() && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
             return Err(
@@ -150,6 +168,13 @@ unsafe impl SharedMemory for Memory {
     fn is_leased(&self, row: usize) -> bool {
         // Who cannot tell takes it for alive.
         self.locks.is_locked(lease_of(row)).unwrap_or(true)
+    }
+
+    fn has_ended(&self, row: usize) -> bool {
+        match self.holder_of(row) {
+            Some(holder) => (self.witnesses).has_ended(row, holder, || self.holder_of(row)),
+            None => !self.is_leased(row),
+        }
     }
 
     fn process(&self) -> u32 {

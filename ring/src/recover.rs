@@ -359,12 +359,13 @@ fn finish_what_the_dead_began<T>(
 /// Leases are taken, and rows change hands, under the lock of the table: under that lock it stays so.
 pub(crate) struct Leases<'m>(pub(crate) &'m dyn SharedMemory);
 
-// SAFETY: who has no lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun.
+// SAFETY: who has no lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun; and
+// for who has ended and has a lease still nobody else has it.
 unsafe impl Liveness for Leases<'_> {
     type Proof = ();
 
     fn prove_dead(&self, row: usize) -> Option<()> {
-        (!self.0.is_leased(row)).then_some(())
+        self.0.has_ended(row).then_some(())
     }
 }
 
@@ -375,7 +376,7 @@ pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
     let Some(shared) = region.shared_memory() else {
         return;
     };
-    let is_dead = |row: usize| region.rows()[row].record.is_used() && !shared.is_leased(row);
+    let is_dead = |row: usize| region.rows()[row].record.is_used() && shared.has_ended(row);
     let mut recovered = Recovered::default();
     if (0..region.rows().len()).any(is_dead)
         && let Some(roster) = Roster::try_lock(memory)

@@ -17,6 +17,7 @@ use crate::roles::{Player, Role, say};
 use crate::{LONG, system, until};
 
 pub(crate) const ROLES: &[Role] = &[
+    ("process that maps and forks", map_and_fork),
     ("process without a main thread", go_on_without_a_main_thread),
     ("process without /proc", live_without_proc),
     ("process that gets signals", create_among_signals),
@@ -25,9 +26,16 @@ pub(crate) const ROLES: &[Role] = &[
 
 #[test]
 fn d11_while_a_ring_is_mapped_or_unmapped_others_leave_theirs_open_new_ones_and_fork() {
-    let test = "d11_while_a_ring_is_mapped_or_unmapped";
     let place = Place::new();
-    let ring = place.create::<u64>("ring", 1 << 10);
+    drop(place.create::<u64>("ring", 1 << 10));
+    let mut player = Player::start("process that maps and forks", &[place.path()]);
+    assert_eq!(player.says(), "done");
+}
+
+fn map_and_fork(words: &[&str]) {
+    let test = "d11_while_a_ring_is_mapped_or_unmapped";
+    let directory = Directory::at(words[0]);
+    let ring = directory.open::<u64>("ring").expect("it is there");
     let path = ring.path().expect("it has one").to_owned();
     let len = fs::metadata(path).expect("it is there").len() as u32;
     let other = Segment::<u64>::anonymous(8).expect("there is memory");
@@ -40,7 +48,7 @@ fn d11_while_a_ring_is_mapped_or_unmapped_others_leave_theirs_open_new_ones_and_
         );
         let unmapping = (libc::SYS_munmap, Some((1, len)));
         thread::scope(|scope| {
-            let open = || drop(place.open::<u64>("ring"));
+            let open = || drop(directory.open::<u64>("ring").expect("it is there"));
             let Some((calls, opener)) = Calls::of(scope, test, vec![mapping, unmapping], open)
             else {
                 return;
@@ -50,10 +58,10 @@ fn d11_while_a_ring_is_mapped_or_unmapped_others_leave_theirs_open_new_ones_and_
                 seen.push(call.number);
                 let (tell, told) = channel();
                 let others = scope.spawn({
-                    let (place, other) = (&place, &other);
+                    let (directory, other) = (&directory, &other);
                     move || {
                         drop(other.consumer("book").join().expect("it joins"));
-                        drop(place.directory().inspect("ring").expect("it is there"));
+                        drop(directory.inspect("ring").expect("it is there"));
                         let child = system::fork().unwrap_or_else(|| system::end_after(|| ()));
                         assert_eq!(system::wait_for(child), 0);
                         tell.send(()).expect("it is waited for");
@@ -69,6 +77,7 @@ fn d11_while_a_ring_is_mapped_or_unmapped_others_leave_theirs_open_new_ones_and_
             opener.join().expect("no panic");
         });
     }
+    say("done");
 }
 
 #[test]
