@@ -253,7 +253,16 @@ impl SegmentBuilder {
         let file = memory.file.borrow()?;
         retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
-            retried(|| fchown(file, None, Some(group)))?;
+            retried(|| fchown(file, None, Some(group))).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    let why = format!(
+                        "it cannot be given to group {group}, to which this user does not belong ({error}): join that \
+                         group, or choose another"
+                    );
+                    Cause::System(io::Error::new(error.kind(), why))
+                }
+                _ => error.into(),
+            })?;
         }
         let own = own_path(file)?;
         let linked = retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW));

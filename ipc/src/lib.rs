@@ -45,7 +45,11 @@
 //!   [asks](annulus_ring::ConsumerBuilder::list_skipped), listed.
 //! * Members may park, unless the ring is built [without](annulus_ring::RingBuilder::no_parking).
 //! * [`watch`](annulus_ring::Ring::watch) tells of what this process does, and of the dead that it finds.
-//! * Events are [`Plain`]; a fresh ring is full of zeroes.
+//! * Events are [`Plain`]; a fresh ring is full of zeroes. Programs of 32 and of 64 bits share it, if its events lie in
+//!   memory in the same way for both.
+//! * A ring that is over, closed and left by all, is made anew by [`open_or_create`](Segment::open_or_create).
+//! * Its name can be removed, or lead to another ring, while it is used: members go on in the old one, and
+//!   [can ask](annulus_ring::Ring::is_unlinked).
 //!
 //! # What to trust
 //!
