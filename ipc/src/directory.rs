@@ -155,7 +155,7 @@ impl Directory {
             .map_err(|cause| cause.of(self.shown(name)))
     }
 
-    /// Looks at the ring of this name, whatever the type of its events, and whoever's it is.
+    /// Looks at the ring of this name, whatever the type of its events, and whichever user owns it.
     ///
     /// # Errors
     /// See [`Cause`].

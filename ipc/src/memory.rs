@@ -35,8 +35,8 @@ impl Access {
         matches!(self, Self::Write | Self::Remove)
     }
 
-    /// The ring as it is used by who has it open for this. Who cannot write to it wakes nobody: with parking, the kernel
-    /// would be told to interrupt this process too when others go to sleep.
+    /// The ring as a process uses it that has it open for this. One that cannot write to it wakes nobody: with parking, the
+    /// kernel would be told to interrupt this process too when others go to sleep.
     pub(crate) fn as_used(self, ring: &RingBuilder) -> RingBuilder {
         match self {
             Self::Write => ring.clone(),
@@ -125,8 +125,8 @@ fn lease_of(row: usize) -> u64 {
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
-// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and who
-// finds that a process has ended while its lock is still there has proof: see `witness`.
+// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and that a
+// process has ended while its lock is still there is proven by `witness`.
 unsafe impl SharedMemory for Memory {
     fn base(&self) -> NonNull<u8> {
         // SAFETY: inside the map.
