@@ -136,7 +136,7 @@ impl Stage {
             events: report.handled,
             batches: report.metrics.batches,
             queue_ns: Latency::of(times.map(|times| &times.queue_ns)),
-            service_ns: Latency::of(times.map(|times| &times.service_ns)),
+            service_ns: Latency::of(times.map(|times| &times.batch_ns)),
         }
     }
 }

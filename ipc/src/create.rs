@@ -135,7 +135,7 @@ impl SegmentBuilder {
         self
     }
 
-    /// Says something about it, for who opens it: a version of the schema, a trading date. Some kilobytes in all.
+    /// Says something about it to those that open it: a version of the schema, a trading date. Some kilobytes in all.
     ///
     /// # Examples
     /// See [`SegmentBuilder`].
@@ -438,8 +438,8 @@ fn attached<T: Plain>(
 }
 
 impl<T> Segment<T> {
-    /// Closes a ring that was to be closed by its only producer, which has died before it did. Whoever waits there does
-    /// that; but perhaps nobody does.
+    /// Closes a ring that was to be closed by its only producer, which has died before it did. A member that waits
+    /// there does that; but perhaps there is none.
     fn close_if_asked(&self) {
         let members = self.about.header.ring.members;
         if !self.is_closed() && !self.memory.is_used(members) {

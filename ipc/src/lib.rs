@@ -121,6 +121,6 @@ pub use segment::Segment;
 pub use step::{Creation, at_each_point_of_creation};
 pub use view::View;
 
-/// The crate whose traits [`Plain`] asks for, for who does not depend on it: it is told to its derives by
+/// The crate whose traits [`Plain`] asks for, for crates that do not depend on it: its derives find it by
 /// `#[zerocopy(crate = "annulus_ipc::zerocopy")]`, or `"annulus::ipc::zerocopy"`.
 pub use zerocopy;

@@ -92,9 +92,9 @@ fn a_consumer_is_woken_by_either_of_two_producers() {
 /// The one that wakes stops for ever on its way, at each of its steps. Another publishes after that.
 #[cfg(loom)]
 #[test]
-fn a_stopped_waker_keeps_nobody_asleep() {
+fn c23_a_stopped_waker_keeps_nobody_asleep() {
     for nth in 0..3 {
-        let name = format!("r5 a_stopped_waker_keeps_nobody_asleep, step {nth}");
+        let name = format!("r5 c23_a_stopped_waker_keeps_nobody_asleep, step {nth}");
         model(&name, move || {
             let ring = parking(builder(4, Many).members(3));
             let consumer = sleeper(&ring, "c", &[]);

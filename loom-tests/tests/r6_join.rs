@@ -442,3 +442,36 @@ fn a_newcomer_comes_while_the_producer_uses_up_what_it_knew() {
         },
     );
 }
+
+/// Another consumer has read what is stamped, and the cursor does not tell of it yet.
+fn beside_one_that_came_by_a_stamp(start: Start) {
+    let ring = ring(4, One);
+    let mut first = ring.consumer("first").join().unwrap();
+    let mut producer = producer(&ring);
+    let writer = thread::spawn(move || {
+        feed(&mut producer, 1);
+        producer
+    });
+    while first.try_next_batch().is_ok() {}
+    let mut late = Newcomer::join_as("late", &ring, start);
+    late.read();
+    let mut producer = writer.join().unwrap();
+    feed(&mut producer, 1);
+    late.read_to_the_end(&ring);
+}
+
+#[test]
+fn c24_a_consumer_joins_beside_one_that_came_by_a_stamp() {
+    model(
+        "r6 c24_a_consumer_joins_beside_one_that_came_by_a_stamp",
+        || {
+            beside_one_that_came_by_a_stamp(Start::Oldest);
+        },
+    );
+}
+
+#[test]
+fn c24_a_consumer_joins_at_what_is_published_beside_one_that_came_by_a_stamp() {
+    let name = "r6 c24_a_consumer_joins_at_what_is_published_beside_one_that_came_by_a_stamp";
+    model(name, || beside_one_that_came_by_a_stamp(Start::Next));
+}

@@ -16,7 +16,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use annulus_loom_tests::{builder, model, thread};
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
-    Consumer, Lease, OnDeath, Producers, Ring, RingBuilder, SharedMemory, Step, at_each_step,
+    Consumer, Ended, Lease, OnDeath, Producers, Ring, RingBuilder, SharedMemory, Start, Step,
+    at_each_step,
 };
 use common::Mortal;
 use loom::sync::Mutex;
@@ -300,6 +301,78 @@ fn a_joiner_dies(step: Step) {
     _ = dying.join().unwrap();
 }
 
+/// The only producer dies behind a stamp; a consumer has read that event. Another joins, and the first is told that no
+/// producer lives.
+fn the_only_producer_dies_behind_a_stamp() {
+    let shared = shared(2, One, 3);
+    let machine = Machine::new(&shared);
+    let (here, there) = (machine.process(&shared), machine.process(&shared));
+    let first = here.consumer("first").require_producer();
+    let mut first = first.join().unwrap();
+    let mut producer = there.producer().unwrap();
+    let mortal = Mortal::new(producer.row());
+    let until_over = mortal.until_over();
+    let dying = thread::spawn({
+        let (machine, mortal) = (Arc::clone(&machine), Arc::clone(&mortal));
+        move || {
+            machine.dies_at(&mortal, producer.row(), Step::Stamp);
+            _ = producer.publish_value(10);
+            producer
+        }
+    });
+    assert_eq!(read_to(&mut first, 10), [10]);
+    mortal.wait_for_death();
+    let joining = thread::spawn(move || here.consumer("second").join().map(drop));
+    assert_eq!(first.next_batch().map(drop), Err(Ended::NoProducer));
+    assert_eq!(joining.join().unwrap(), Ok(()));
+    drop(until_over);
+    dying.join().unwrap();
+}
+
+/// A consumer leaves while another joins, and perhaps has the table locked; a producer goes on.
+fn a_consumer_leaves_while_another_joins(start: Start) {
+    let shared = shared(2, Many, 3);
+    let machine = Machine::new(&shared);
+    let [a, b, c] = [(); 3].map(|()| machine.process(&shared));
+    let mut leaving = a.consumer("leaving").join().unwrap();
+    let mut producer = c.shared_producer().unwrap();
+    producer.publish_value(0).unwrap();
+    producer.publish_value(1).unwrap();
+    let mut batch = leaving.try_next_batch().unwrap();
+    batch.release(1);
+    batch.give_back();
+    let going_on = thread::spawn(move || {
+        drop(leaving);
+        let wrote = producer.try_publish(|event| *event = 2).is_ok();
+        (producer, wrote)
+    });
+    let mut late = b.consumer("late").start(start).join().unwrap();
+    let mut next = late.try_next_batch().map(|batch| {
+        assert!(
+            batch
+                .with_sequences()
+                .all(|(sequence, event)| *event == sequence)
+        );
+        batch.sequences().end
+    });
+    let (mut producer, wrote) = going_on.join().unwrap();
+    let published = 2 + u64::from(wrote);
+    producer.publish_value(published).unwrap();
+    while let Ok(batch) = late.try_next_batch() {
+        assert!(
+            batch
+                .with_sequences()
+                .all(|(sequence, event)| *event == sequence)
+        );
+        assert!(
+            next.is_err() || next == Ok(batch.sequences().start),
+            "an event is left out"
+        );
+        next = Ok(batch.sequences().end);
+    }
+    assert_eq!(late.position(), published + 1);
+}
+
 macro_rules! models {
     ($($name:ident: $scenario:ident($($argument:expr),*),)*) => {$(
         #[test]
@@ -321,6 +394,9 @@ models! {
     the_only_process_that_publishes_dies_when_it_is_done: the_only_producer_is_succeeded(Step::Publish, true),
     a_process_dies_at_the_end_of_its_batch: a_consumer_dies(Step::End),
     a_process_dies_at_its_release: a_consumer_dies(Step::Release),
+    d40_a_join_and_a_wait_find_out_that_the_producer_died_behind_a_stamp: the_only_producer_dies_behind_a_stamp(),
+    d37_a_consumer_leaves_while_another_joins_at_what_is_published: a_consumer_leaves_while_another_joins(Start::Next),
+    d37_a_consumer_leaves_while_another_joins_at_the_oldest: a_consumer_leaves_while_another_joins(Start::Oldest),
     a_process_dies_with_a_row: a_joiner_dies(Step::Row),
     a_process_dies_when_it_enters: a_joiner_dies(Step::Enter),
     a_process_dies_when_it_is_counted: a_joiner_dies(Step::Count),

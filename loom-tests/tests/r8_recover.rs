@@ -12,10 +12,11 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use annulus_loom_tests::{model, publish, publish_shared, ring, ring_apart, take, thread};
+use annulus_loom_tests::{builder, model, publish, publish_shared, ring, ring_apart, take, thread};
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
     ClaimError, Consumer, Ended, OnDeath, Producer, Producers, Ring, SharedProducer, Start, Step,
+    Wait,
 };
 use common::{Deaths, Mortal};
 
@@ -405,6 +406,37 @@ the_only_producer_is_succeeded! {
     the_only_producer_dies_at_its_publication: ring Publish [0, 10, 20],
     the_only_producer_without_stamps_dies_at_its_write: ring_apart Write [0, 20],
     the_only_producer_without_stamps_dies_at_its_publication: ring_apart Publish [0, 10, 20],
+}
+
+/// It dies after it has stamped an event, and before it has woken the consumer that sleeps.
+#[test]
+fn c25_a_parked_consumer_is_woken_by_the_successor_of_the_producer() {
+    model(
+        "r8 c25_a_parked_consumer_is_woken_by_the_successor_of_the_producer",
+        || {
+            let ring: Ring<u64> = builder(2, One).parking().build(|| 0).unwrap();
+            let consumer = ring.consumer("c").wait(Wait::Park).join().unwrap();
+            let producer = publish(ring.producer().unwrap(), 0..1);
+            let mortal = Mortal::new(producer.row());
+            let deaths = Deaths(vec![Arc::clone(&mortal)]);
+            let until_over = mortal.until_over();
+            let dying = thread::spawn({
+                let mortal = Arc::clone(&mortal);
+                move || {
+                    mortal.stops_at(Step::Stamp, 0);
+                    publish(producer, 10..11)
+                }
+            });
+            let consumer = take(consumer, 1).1;
+            let reader = thread::spawn(move || take(consumer, 1));
+            mortal.wait_for_death();
+            let _successor = ring.succeed_producer(&deaths).unwrap();
+            assert_eq!(reader.join().unwrap().0, [10]);
+            ring.poison(0);
+            drop(until_over);
+            dying.join().unwrap();
+        },
+    );
 }
 
 /// A ring is to be closed, and its only producer dies before it has done so: what it had published comes,

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::bound::rows_bound_here;
 use crate::member::{MemberKind, Poisoned, Rows};
 use crate::recover::{held_too_long, longest_sleep, look_for_the_dead};
 use crate::refusal::debug_as_text;
@@ -219,6 +220,11 @@ impl<T> Claimer<T> {
                     }
                 }
                 Err(lo) => {
+                    if waiter.may_wait()
+                        && let Some(row) = self.held_up_by_own_stage(lo + n as u64)
+                    {
+                        return Err(ClaimError::HeldUpByOwnStage { row });
+                    }
                     let at_most = || longest_sleep(&self.memory, self.held_up_by);
                     if !waiter.pause(self.what_wakes_at_the_gate(), at_most) {
                         self.heed_signals()?;
@@ -266,6 +272,15 @@ impl<T> Claimer<T> {
             Some(row) => &self.memory.row(row).hot.waiters,
             None => &self.memory.header().waiters,
         }
+    }
+
+    /// The consumer that this thread alone moves, and that has to move before anybody claims up to `hi`.
+    fn held_up_by_own_stage(&self, hi: Sequence) -> Option<usize> {
+        let is_in_the_way = |row: &usize| {
+            let position = self.memory.row(*row).hot.position.observe();
+            position.is_some_and(|position| position.saturating_add(self.memory.capacity()) < hi)
+        };
+        rows_bound_here(&self.memory).iter().find(is_in_the_way)
     }
 
     fn why_nothing_is_free(&self, lo: Sequence) -> ClaimError {
@@ -554,6 +569,12 @@ pub enum ClaimError {
         /// Its [row](crate::Member::row).
         row: usize,
     },
+    /// The ring is full as long as a consumer has not released more that [this very thread
+    /// moves](crate::Consumer::bind_to_this_thread): the call would wait for its own caller, for ever.
+    HeldUpByOwnStage {
+        /// Its [row](crate::Member::row).
+        row: usize,
+    },
     /// The ring is closed.
     Closed,
     /// The ring was poisoned.
@@ -583,6 +604,11 @@ impl fmt::Display for ClaimError {
                  or require fewer"
             ),
             Self::Held { row } => held(f, *row),
+            Self::HeldUpByOwnStage { row } => write!(
+                f,
+                "the ring is full until the consumer in row {row} releases more, and that one is this thread's: \
+                 publish to another ring, release first, or build a larger ring"
+            ),
             Self::Closed => f.write_str("the ring is closed: nothing can be published any more"),
             Self::Poisoned(poisoned) => poisoned.fmt(f),
             Self::Unusable(cause) => cause.fmt(f),

@@ -6,15 +6,16 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Held};
+use crate::bound::Bound;
 use crate::claim::held;
 use crate::member::{Poisoned, Signal};
 use crate::probe::{Departure, Probe, Reach};
-use crate::recover::{a_producer_lives, held_too_long, look_for_the_dead};
+use crate::recover::{a_producer_lives, held_too_long};
 use crate::refusal::debug_as_text;
 use crate::ring::poison;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
-use crate::sync::Fences;
+use crate::sync::{Fences, SharedByAll};
 use crate::wait::{
     EventCount, LONGEST_SLEEP, Patience, Wait, Waiter, Waits, Watch, let_batches_grow,
 };
@@ -47,6 +48,8 @@ use crate::wait::{
 pub struct Consumer<T> {
     pub(crate) probe: Probe<T>,
     pub(crate) name: String,
+    /// By which the thread knows it that it is bound to.
+    pub(crate) bound: Option<SharedByAll<Bound>>,
     pub(crate) wait: Wait,
     pub(crate) batch_limit: u64,
     pub(crate) require_producer: bool,
@@ -319,6 +322,32 @@ impl<T> Consumer<T> {
         self.probe.memory.region().is_unlinked()
     }
 
+    /// Says that this thread alone moves it, until it is dropped or bound to another thread.
+    ///
+    /// A producer of the same ring that waits on this thread for free slots which only this consumer could make
+    /// would wait for ever. With this said, it fails with
+    /// [`ClaimError::HeldUpByOwnStage`](crate::ClaimError::HeldUpByOwnStage), when it would have begun to wait. It
+    /// costs nothing while there are free slots. If it is not true, and another thread moves the consumer, such a
+    /// call fails where it could have waited.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{ClaimError, Ring};
+    /// # let ring = Ring::builder(2).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?;
+    /// book.bind_to_this_thread();
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_batch(2, |_| ())?;
+    /// let error = feed.publish(|price| *price = 7).unwrap_err(); // and not never
+    /// assert!(matches!(error, ClaimError::HeldUpByOwnStage { .. }));
+    /// drop(book.next_batch()?);
+    /// feed.publish(|price| *price = 7)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bind_to_this_thread(&mut self) {
+        self.bound = Bound::to_this_thread(&self.probe.memory, self.probe.row());
+    }
+
     /// Poisons the ring: everybody's next call, and every wait, fails with this reason. The first poison
     /// stays. For when what has been read must not be acted upon.
     ///
@@ -377,7 +406,7 @@ impl<T> Consumer<T> {
             return true;
         }
         if self.watch.is_due(was_short) {
-            look_for_the_dead(&self.probe.memory);
+            self.probe.look_for_the_dead();
             return self.has_something()
                 || self.has_no_producer()
                 || self.held_too_long().is_some();
@@ -455,7 +484,7 @@ impl<T> Consumer<T> {
                 continue; // What it has stepped over may have been the last: nobody would wake it.
             }
             if self.watch.is_due(waiter.was_short) {
-                look_for_the_dead(&self.probe.memory);
+                self.probe.look_for_the_dead();
                 if self.has_no_producer() {
                     return Err(NotReady::NoProducer);
                 }
@@ -497,6 +526,7 @@ impl<T> Consumer<T> {
         if (signal.is_evicting() || self.probe.is_evicted())
             && let Some(lost) = self.probe.heed_eviction()
         {
+            self.bound = None; // Its row may be another's.
             return Some(Ended::Evicted { lost });
         }
         if self.probe.is_corrupt() {

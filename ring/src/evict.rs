@@ -75,9 +75,8 @@ impl<T> Ring<T> {
             if let Some(shared) = region.shared_memory() {
                 free_the_dead(memory, &roster, &Leases(shared), &mut told);
             }
-            let found = roster.consumer_named(name);
             if let Some((row, kind)) = asked
-                && found != Some(row)
+                && !memory.row(row).hot.is_to_be_evicted()
             {
                 roster.tell_all(&told);
                 return Ok(Evicted {
@@ -86,7 +85,7 @@ impl<T> Ring<T> {
                     lost: memory.row(row).hot.lost(),
                 });
             }
-            let Some(row) = found else {
+            let Some(row) = roster.consumer_named(name) else {
                 roster.tell_all(&told);
                 return Err(EvictError::NoConsumer {
                     name: name.to_owned(),

@@ -408,6 +408,7 @@ impl<T> ConsumerBuilder<T> {
             probe: Probe::new(self.memory.clone(), entry, self.list_skipped),
             require_producer: self.require_producer,
             name: self.name.clone(),
+            bound: None,
             wait: self.wait,
             batch_limit: self.batch_limit as u64,
             waits: Waits::default(),

@@ -172,6 +172,7 @@ mod select;
 mod snapshot;
 
 // How it works.
+mod bound;
 mod claim;
 mod probe;
 mod recover;

@@ -660,8 +660,20 @@ pub struct Poisoned {
 
 impl fmt::Display for Poisoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the ring was poisoned with reason {}", self.reason)?;
+        match self.reason {
+            // What package `annulus` poisons with: its users have given no number.
+            Self::PIPELINE_FAILED => {
+                f.write_str("the ring was poisoned because a stage of a pipeline failed")?;
+            }
+            Self::PIPELINE_ABORTED => {
+                f.write_str("the ring was poisoned because a pipeline was aborted")?;
+            }
+            reason => write!(f, "the ring was poisoned with reason {reason}")?,
+        }
         match self.row {
+            Some(row) if self.reason == Self::PIPELINE_FAILED => {
+                write!(f, ": the member in row {row}")
+            }
             Some(row) => write!(f, " by the member in row {row}"),
             None => Ok(()),
         }
@@ -671,6 +683,27 @@ impl fmt::Display for Poisoned {
 debug_as_text!(Poisoned);
 
 impl Error for Poisoned {}
+
+impl Poisoned {
+    /// The reason that a pipeline of package `annulus` gives when a stage fails, and that stops it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{Poisoned, Ring};
+    /// # let ring = Ring::builder(8).build(u64::default)?;
+    /// ring.poison(Poisoned::PIPELINE_FAILED);
+    /// let told = ring.snapshot().poisoned.unwrap().to_string();
+    /// assert_eq!(told, "the ring was poisoned because a stage of a pipeline failed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const PIPELINE_FAILED: u32 = 0x414e_0001;
+
+    /// The reason that it gives when it is aborted.
+    ///
+    /// # Examples
+    /// As [`Poisoned::PIPELINE_FAILED`].
+    pub const PIPELINE_ABORTED: u32 = 0x414e_0002;
+}
 
 /// What a member of a ring is.
 ///

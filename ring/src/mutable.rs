@@ -133,6 +133,14 @@ impl<T> MutableConsumer<T> {
         self.0.release_until(sequence);
     }
 
+    /// As [`Consumer::bind_to_this_thread`].
+    ///
+    /// # Examples
+    /// See there.
+    pub fn bind_to_this_thread(&mut self) {
+        self.0.bind_to_this_thread();
+    }
+
     /// Leaves the ring for good, as [`Consumer::leave`]. The events that it has not changed reach those that come after it
     /// as they are.
     ///

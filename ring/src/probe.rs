@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::layout::Row;
 use crate::member::Rows;
-use crate::recover::{OnDeath, longest_sleep, look_for_the_dead};
+use crate::recover::{OnDeath, longest_sleep, look_for_the_dead, look_while_idle};
 use crate::region::Memory;
 use crate::ring::Producers;
 use crate::roster::{Entry, Presence, Roster};
@@ -466,6 +466,15 @@ impl<T> Probe<T> {
     /// Whether nothing is claimed, or with one producer published, that it has not been given.
     fn is_idle(&self) -> bool {
         self.has_read_all() && self.reading(self.read) == Reading::Unpublished
+    }
+
+    /// Looks whether any member has died, and recovers.
+    pub(crate) fn look_for_the_dead(&self) {
+        if self.is_idle() {
+            look_while_idle(&self.memory, self.row);
+        } else {
+            look_for_the_dead(&self.memory);
+        }
     }
 
     /// How long to sleep at most, if other processes share the ring: for long if it has nothing to do and another

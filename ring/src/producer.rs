@@ -20,6 +20,9 @@ use crate::wait::{Patience, Wait, Waits};
 /// is called and no value is lost unless the slots could be claimed. A batch is published by one
 /// store: consumers see all of it or nothing.
 ///
+/// On a thread that also moves a consumer of the ring, a call could wait for what that consumer has in hand: for
+/// itself. If the consumer is [bound to the thread](crate::Consumer::bind_to_this_thread), it fails instead.
+///
 /// A closure that panics gives its claim up: with one producer the slots are free again, with many
 /// they are skipped by consumers. When the last producer is dropped the ring is closed.
 ///

@@ -372,13 +372,30 @@ unsafe impl Liveness for Leases<'_> {
 /// For a member that has waited for long, in memory that processes share: looks whether any other has died, and recovers.
 #[cold]
 pub(crate) fn look_for_the_dead<T>(memory: &Memory<T>) {
+    look(memory, true);
+}
+
+/// The same for the member in this row while it has nothing to do: leaves it to the member on duty, if that lives, to ask
+/// the system which members do.
+#[cold]
+pub(crate) fn look_while_idle<T>(memory: &Memory<T>, row: usize) {
+    let region = memory.region();
+    let on_duty = region.header().watch.holder();
+    look(
+        memory,
+        !on_duty.is_some_and(|other| other != row && region.lives(other)),
+    );
+}
+
+fn look<T>(memory: &Memory<T>, asks_the_system: bool) {
     let region = memory.region();
     let Some(shared) = region.shared_memory() else {
         return;
     };
     let is_dead = |row: usize| region.rows()[row].record.is_used() && shared.has_ended(row);
     let mut recovered = Recovered::default();
-    if (0..region.rows().len()).any(is_dead)
+    if asks_the_system
+        && (0..region.rows().len()).any(is_dead)
         && let Some(roster) = Roster::try_lock(memory)
     {
         let mut told = Vec::new();

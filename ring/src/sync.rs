@@ -27,6 +27,17 @@ mod platform {
 
     const LONGEST_NAP: Duration = Duration::from_millis(1);
 
+    thread_local! {
+        static BOUND: RefCell<Vec<WeakByAll<Bound>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// The consumers that are bound to this thread, unless it is about to end.
+    pub(crate) fn with_bound_here<R>(
+        look: impl FnOnce(&mut Vec<WeakByAll<Bound>>) -> R,
+    ) -> Option<R> {
+        BOUND.try_with(|bound| look(&mut bound.borrow_mut())).ok()
+    }
+
     #[cfg(not(target_os = "linux"))]
     pub(crate) use super::portable::{Futex, membarrier};
     #[cfg(target_os = "linux")]
@@ -35,7 +46,7 @@ mod platform {
 
     pub(crate) use crossbeam_utils::Backoff;
 
-    use std::cell::UnsafeCell;
+    use std::cell::{RefCell, UnsafeCell};
     use std::mem::MaybeUninit;
     use std::ptr::{self, NonNull};
     use std::sync::TryLockError;
@@ -44,7 +55,8 @@ mod platform {
 
     use zerocopy::{FromBytes, IntoBytes};
 
-    use super::Observed;
+    use super::{Observed, WeakByAll};
+    use crate::bound::Bound;
 
     /// Says how often a wait has paused, to a model that does not explore it for ever.
     #[inline]
@@ -411,6 +423,13 @@ mod platform {
         yield_now();
     }
 
+    /// To a model no consumer is bound: its threads are not those of the platform.
+    pub(crate) fn with_bound_here<R>(
+        _: impl FnOnce(&mut Vec<super::WeakByAll<crate::bound::Bound>>) -> R,
+    ) -> Option<R> {
+        None
+    }
+
     pub(crate) struct Backoff;
 
     impl Backoff {
@@ -614,4 +633,4 @@ pub(crate) use steps::reach;
 pub use platform::Observable;
 pub(crate) use platform::*;
 pub(crate) use std::sync::atomic::Ordering;
-pub(crate) use std::sync::{Arc as SharedByAll, PoisonError};
+pub(crate) use std::sync::{Arc as SharedByAll, PoisonError, Weak as WeakByAll};

@@ -135,6 +135,12 @@ impl EventCount {
         self.epoch.sleep(epoch.epoch, epoch.bound(at_most));
     }
 
+    /// Whether nothing has been woken here since.
+    fn is_still(&self, epoch: Epoch) -> bool {
+        // RELAXED: the system looks again before it lets anything sleep.
+        self.epoch.word().load(Ordering::Relaxed) == epoch.epoch
+    }
+
     /// As [`EventCount::sleep`], at several.
     pub(crate) fn sleep_at_any(places: &[(&Self, Epoch)], at_most: Option<Duration>) {
         let at_most = (places.iter()).fold(at_most, |time, (_, epoch)| epoch.bound(time));
@@ -275,6 +281,8 @@ pub(crate) struct Waiter {
     fences: Fences,
     /// Whether its last pause, if there was one, was no more than one of the processor.
     pub(crate) was_short: bool,
+    /// How many times it has been asked whether it has patience, up to the next look at the clock and past it.
+    asked: u8,
 }
 
 impl Waiter {
@@ -293,7 +301,13 @@ impl Waiter {
             backoff: Backoff::new(),
             prepared: None,
             prepared_at: Vec::new(),
+            asked: 0,
         }
+    }
+
+    /// Whether it may let any time pass at all.
+    pub(crate) fn may_wait(&self) -> bool {
+        !matches!(self.patience, Patience::None)
     }
 
     /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
@@ -315,6 +329,10 @@ impl Waiter {
                     self.parks += 1;
                     self.was_short = false;
                     place.sleep(epoch, self.longest_sleep(at_most()));
+                    if place.is_still(epoch) {
+                        // Its time was over, or there was no reason: the flag still is there, and takes no other fence.
+                        self.prepared = Some((prepared, epoch));
+                    }
                 }
                 _ => self.prepared = Some((place, place.prepare(self.fences))),
             }
@@ -388,10 +406,15 @@ impl Waiter {
     }
 
     /// Whether there is to be another poll.
-    fn has_patience(&self) -> bool {
+    fn has_patience(&mut self) -> bool {
         match self.patience {
             Patience::None => false,
-            Patience::Until(deadline) => Instant::now() < deadline,
+            Patience::Until(deadline) => {
+                // Fast polls look at the clock at first, and then now and then: a reading takes as long as a poll.
+                let is_to_look = cfg!(loom) || !self.was_short || self.asked == 0;
+                self.asked = (self.asked + 1) % POLLS_BY_DEADLINE;
+                !is_to_look || Instant::now() < deadline
+            }
             Patience::Forever => true,
         }
     }
@@ -441,6 +464,13 @@ impl Duty {
         // RELAXED: on failure the same.
         let exchanged = (self.0).compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed);
         exchanged.is_ok() || exchanged == Err(mine)
+    }
+
+    /// The row of the member that has it.
+    pub(crate) fn holder(&self) -> Option<usize> {
+        // RELAXED: as in `take`.
+        let holder = self.0.load(Ordering::Relaxed);
+        (holder as usize).checked_sub(1)
     }
 
     /// Gives the duty up if the member in this row has it; the caller wakes the others then.
@@ -548,6 +578,9 @@ const POLLS: u32 = 64;
 
 /// If they take less than this.
 const POLLS_TAKE: Duration = Duration::from_micros(200);
+
+/// The same, of a member that has a deadline to keep.
+const POLLS_BY_DEADLINE: u8 = 16;
 
 /// The pause of a consumer that has drained a backlog, before it polls the shared lines again.
 ///

@@ -1,7 +1,8 @@
 //! What the threads of a pipeline share: who has ended and how, what failed, and whether it is aborted.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use crate::failure::Failure;
 use crate::metrics::{Counter, Counters};
 
 /// The reason of a poison after a failure; of one after an abort.
-pub(crate) const FAILED: u32 = 0x414e_0001;
-pub(crate) const ABORTED: u32 = 0x414e_0002;
+pub(crate) const FAILED: u32 = Poisoned::PIPELINE_FAILED;
+pub(crate) const ABORTED: u32 = Poisoned::PIPELINE_ABORTED;
 
 /// How many failures are kept.
 pub(crate) const MOST_FAILURES: usize = 64;
@@ -22,6 +23,10 @@ pub(crate) struct Control {
     state: Mutex<State>,
     changed: Condvar,
     aborted: AtomicBool,
+    /// Up to where stages handle events before they leave a ring that they leave to others; the greatest if they stay.
+    leave_at: AtomicU64,
+    /// Whether the ring ends with the pipeline, which then closes or poisons it.
+    owns_ring: AtomicBool,
     pub(crate) stages: Vec<Arc<Post>>,
 }
 
@@ -31,13 +36,28 @@ pub(crate) struct Post {
     pub(crate) name: String,
     /// The first event that is for it.
     pub(crate) start: Sequence,
+    /// Whether it goes on in the place of one that had died, or left it held.
+    pub(crate) has_resumed: bool,
     pub(crate) counters: Counters,
     /// How long it may take for a batch.
     pub(crate) limit: Option<Duration>,
     /// When it began the batch at hand, in ticks; 0 if it has none. Only if there is a limit.
     pub(crate) busy_since: Counter,
+    /// The row, plus one, of a dead consumer before it whose successor it has waited for long enough; 0 is none.
+    pub(crate) held_up_by: Counter,
     /// The first sequence that it has not come to, once it has left.
     pub(crate) left_at: Counter,
+    /// How far the ring was published when it left one that goes on without it, and whether its place is held there.
+    pub(crate) departure: OnceLock<Departure>,
+}
+
+/// How a stage left a ring that goes on without it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    /// How far the ring was published.
+    pub(crate) published: Sequence,
+    /// Whether its place is held for the next of its name.
+    pub(crate) is_held: bool,
 }
 
 impl Post {
@@ -60,6 +80,10 @@ struct State {
     begin: Option<bool>,
     /// How each stage has ended, and on which thread it runs.
     ended: Vec<Option<Ended>>,
+    /// Which stages take no more events, though they may not have left yet, and whether they are short.
+    done: Vec<Option<bool>>,
+    /// Whether stages that leave are to leave their places held.
+    keeps_places: bool,
     threads: Vec<Option<ThreadId>>,
     ran_on: Vec<Option<usize>>,
     refused_pin: Vec<bool>,
@@ -78,6 +102,8 @@ struct State {
 pub enum Ended {
     /// The ring was closed, and everything has been handled.
     Drained,
+    /// The pipeline was told to leave the ring to others, and this stage had handled what was published until then.
+    Left,
     /// The pipeline was aborted.
     Aborted,
     /// It failed, and that stopped the pipeline.
@@ -94,12 +120,37 @@ pub enum Ended {
     Overdue,
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drained => f.write_str("drained"),
+            Self::Left => f.write_str("left the ring"),
+            Self::Aborted => f.write_str("aborted"),
+            Self::Failed(failure) => write!(f, "failed: {failure}"),
+            Self::Detached(failure) => write!(f, "detached: {failure}"),
+            Self::Stopped(failure) => write!(f, "stopped, because {failure}"),
+            Self::Poisoned(poisoned) => poisoned.fmt(f),
+            Self::Unusable(cause) => cause.fmt(f),
+            Self::Overdue => f.write_str("has not returned"),
+        }
+    }
+}
+
+/// As its text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Ended {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Control {
-    pub(crate) fn new(stages: Vec<Arc<Post>>) -> Self {
+    pub(crate) fn new(stages: Vec<Arc<Post>>, owns_ring: bool) -> Self {
         let n = stages.len();
         Self {
             state: Mutex::new(State {
                 ended: vec![None; n],
+                done: vec![None; n],
                 threads: vec![None; n],
                 ran_on: vec![None; n],
                 refused_pin: vec![false; n],
@@ -107,8 +158,59 @@ impl Control {
             }),
             changed: Condvar::new(),
             aborted: AtomicBool::new(false),
+            leave_at: AtomicU64::new(u64::MAX),
+            owns_ring: AtomicBool::new(owns_ring),
             stages,
         }
+    }
+
+    /// Whether the ring ends with the pipeline.
+    pub(crate) fn owns_ring(&self) -> bool {
+        // RELAXED: what else there is to know stands under the lock.
+        self.owns_ring.load(Ordering::Relaxed)
+    }
+
+    /// Up to where stages are to handle events before they leave the ring to others, if they are.
+    #[inline]
+    pub(crate) fn leave_at(&self) -> Option<Sequence> {
+        // RELAXED: as above.
+        let at = self.leave_at.load(Ordering::Relaxed);
+        (at != u64::MAX).then_some(at)
+    }
+
+    /// Has the stages leave, when they have handled what lies below; they may leave their places held. From now on
+    /// the ring is not the pipeline's.
+    pub(crate) fn leave(&self, at: Sequence, keeps_places: bool) {
+        let mut state = self.lock();
+        state.keeps_places |= keeps_places;
+        // RELAXED: as above.
+        self.owns_ring.store(false, Ordering::Relaxed);
+        // RELAXED: as above.
+        self.leave_at.fetch_min(at, Ordering::Relaxed);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.lock().keeps_places
+    }
+
+    /// A stage takes no more events; whether it goes before it has handled what it was to, or leaves its place to the
+    /// next of its name for another reason.
+    pub(crate) fn is_done(&self, stage: usize, is_short: bool) {
+        self.lock().done[stage] = Some(is_short);
+        self.changed.notify_all();
+    }
+
+    /// Waits until no stage takes events any more: one that leaves sooner lets those behind it go past where it has got.
+    /// Returns whether one of them is short: then all leave their places, as one that is held comes after others
+    /// only as long as they are held, too. Of an aborted pipeline a handler may never return.
+    pub(crate) fn wait_until_all_are_done(&self) -> bool {
+        const GRACE: Duration = Duration::from_millis(500);
+        let is_busy = |state: &mut State| state.done.contains(&None);
+        self.wait_while(None, |state| !self.is_aborted() && is_busy(state));
+        self.wait_while(Instant::now().checked_add(GRACE), is_busy);
+        self.lock().done.iter().any(|done| *done != Some(false))
     }
 
     /// The stages of these names.
@@ -135,6 +237,10 @@ impl Control {
         let state = self.lock();
         // RELAXED: as above.
         self.aborted.store(true, Ordering::Relaxed);
+        if !self.owns_ring() {
+            // RELAXED: as above. Of a ring of its own stages hear by its poison.
+            self.leave_at.store(0, Ordering::Relaxed);
+        }
         drop(state);
         self.changed.notify_all();
     }

@@ -83,7 +83,9 @@ pub enum Again {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Then {
-    /// The pipeline stops: its ring is poisoned, and producers hear why.
+    /// The pipeline stops: its ring is poisoned, and producers hear why. One that is
+    /// [not its own](crate::Pipeline::owns_ring), as in shared memory, it leaves instead, with what it had not handled
+    /// [held](crate::Stage::on_death) for the next.
     #[default]
     Stop,
     /// The stage goes on with the next event.
@@ -226,6 +228,8 @@ pub enum During {
     Event,
     /// `on_idle`.
     Idle,
+    /// It waited for events, and was [taken out of the ring](annulus_ring::Ring::evict).
+    Wait,
     /// `on_stop`, or its drop.
     Stop,
 }
@@ -250,6 +254,7 @@ impl fmt::Display for Failure {
             During::Start => "in on_start",
             During::Event => "at an event",
             During::Idle => "in on_idle",
+            During::Wait => "while it waited for events",
             During::Stop => "in on_stop",
         };
         write!(f, "stage {:?} ", self.stage)?;

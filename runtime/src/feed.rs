@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,13 @@ pub enum Overflow {
 /// A producer of the ring, with a policy for when that is full, and errors that tell why a pipeline has stopped.
 /// When the last producer is dropped the ring is closed, and the pipeline ends when all is handled.
 ///
+/// A ring that processes share is closed by nobody's drop; and if the pipeline fails or leaves there, what a feed publishes is
+/// still for others. It then fails only when it would have to wait for free slots, with the reason.
+///
+/// A handler may have a feed, or another producer, of its own ring. If the ring is full, and can only become free by what
+/// that handler has in hand, a publication that is to wait fails with
+/// [`ClaimError::HeldUpByOwnStage`] instead: it would wait for itself.
+///
 /// # Examples
 /// ```
 /// # use annulus::{Overflow, Pipeline, Stage};
@@ -62,6 +70,8 @@ pub struct Feed<T> {
     overflow: Overflow,
     control: Arc<Control>,
     counters: Arc<FeedCounters>,
+    /// Whether it waits for ever, as nothing but the ring can end that.
+    waits_for_ever: bool,
     /// How many of its waits have been made known.
     waited: u64,
 }
@@ -91,6 +101,7 @@ impl<T> Feed<T> {
         })?;
         Ok(Self {
             producer,
+            waits_for_ever: overflow == Overflow::Wait && control.owns_ring(),
             overflow,
             control,
             counters,
@@ -130,7 +141,7 @@ impl<T> Feed<T> {
     /// See [`Feed`].
     #[inline]
     pub fn publish(&mut self, write: impl FnOnce(&mut T)) -> Result<Option<Sequence>, FeedError> {
-        if self.overflow != Overflow::Wait {
+        if !self.waits_for_ever {
             return self.publish_or_not(write);
         }
         let published = self.producer().publish(write);
@@ -150,6 +161,15 @@ impl<T> Feed<T> {
     ) -> Result<Option<Sequence>, FeedError> {
         let published = match self.deadline() {
             Some(deadline) => self.producer().publish_deadline(deadline, write),
+            None if self.overflow == Overflow::Wait => {
+                let batch = |mut slots: Slots<'_, T>| {
+                    if let Some(slot) = slots.next() {
+                        write(slot);
+                    }
+                };
+                self.publish_as_long_as_it_lives(1, batch)?
+                    .map(|sequences| sequences.start)
+            }
             None => self.producer().try_publish(write),
         };
         self.count_waits();
@@ -157,6 +177,37 @@ impl<T> Feed<T> {
             Ok(sequence) => Ok(Some(sequence)),
             Err(error) => self.refused(error, 1),
         }
+    }
+
+    /// Waits for free slots as long as the pipeline has not ended: that neither closes nor poisons a ring that is not its
+    /// own, and may be what keeps it full.
+    fn publish_as_long_as_it_lives(
+        &mut self,
+        n: usize,
+        write: impl FnOnce(Slots<'_, T>),
+    ) -> Result<Result<Range<Sequence>, ClaimError>, FeedError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(250);
+        let mut write = Some(write);
+        let mut published = self.producer().try_publish_batch(n, |slots| {
+            if let Some(write) = write.take() {
+                write(slots);
+            }
+        });
+        while let Err(ClaimError::Full { .. } | ClaimError::TooFewConsumers { .. }) = published {
+            if let Some(failure) = self.control.cause() {
+                return Err(FeedError::Failed(failure));
+            }
+            if self.control.all_ended() {
+                return Err(FeedError::Stopped);
+            }
+            let look_at = Instant::now() + LOOK_EVERY;
+            published = self.producer().publish_batch_deadline(n, look_at, |slots| {
+                if let Some(write) = write.take() {
+                    write(slots);
+                }
+            });
+        }
+        Ok(published)
     }
 
     /// Publishes `n` events, all at once, and returns the first sequence, or nothing if they were dropped because
@@ -203,7 +254,8 @@ impl<T> Feed<T> {
         write: impl FnOnce(Slots<'_, T>),
     ) -> Result<Option<Sequence>, FeedError> {
         let published = match (self.overflow, self.deadline()) {
-            (Overflow::Wait, _) => self.producer().publish_batch(n, write),
+            (Overflow::Wait, _) if self.waits_for_ever => self.producer().publish_batch(n, write),
+            (Overflow::Wait, _) => self.publish_as_long_as_it_lives(n, write)?,
             (_, Some(deadline)) => self.producer().publish_batch_deadline(n, deadline, write),
             (_, None) => Err(error),
         };
@@ -302,6 +354,57 @@ fn why_poisoned(control: &Control, poisoned: Poisoned) -> FeedError {
     }
 }
 
+/// What the feeds of a pipeline have counted.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    /// In the order in which they joined.
+    each: Vec<Arc<FeedCounters>>,
+    folded: FoldedFeeds,
+}
+
+impl Feeds {
+    /// So many are told of one by one, and at least those that are there.
+    const MOST: usize = 64;
+
+    pub(crate) fn add(&mut self, feed: Arc<FeedCounters>) {
+        self.each.push(feed);
+        // Of one that has ended nobody else knows.
+        while self.each.len() > Self::MOST
+            && let Some(index) =
+                (self.each.iter_mut()).position(|feed| Arc::get_mut(feed).is_some())
+        {
+            let FeedMetrics {
+                dropped,
+                waits,
+                parks,
+            } = self.each.remove(index).read();
+            self.folded.feeds += 1;
+            self.folded.metrics.dropped += dropped;
+            self.folded.metrics.waits += waits;
+            self.folded.metrics.parks += parks;
+        }
+    }
+
+    pub(crate) fn read(&self) -> (Vec<FeedMetrics>, FoldedFeeds) {
+        let each = self.each.iter().map(|feed| feed.read());
+        (each.collect(), self.folded)
+    }
+}
+
+/// What many short-lived feeds have counted in all.
+///
+/// # Examples
+/// See [`Report`](crate::Report).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct FoldedFeeds {
+    /// How many there were.
+    pub feeds: u64,
+    /// Their sums.
+    pub metrics: FeedMetrics,
+}
+
 /// What a feed counts; its thread alone writes it.
 #[derive(Debug, Default)]
 pub(crate) struct FeedCounters {
@@ -325,6 +428,7 @@ impl FeedCounters {
 /// # Examples
 /// See [`Report`](crate::Report).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FeedMetrics {
     /// How many events it dropped because the ring was full.
@@ -333,6 +437,17 @@ pub struct FeedMetrics {
     pub waits: u64,
     /// How many times it slept until it was woken, in all of these waits.
     pub parks: u64,
+}
+
+impl fmt::Display for FeedMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            dropped,
+            waits,
+            parks,
+        } = self;
+        write!(f, "{dropped} dropped, {waits} waits, {parks} parks")
+    }
 }
 
 /// Why a [`Feed`] published nothing.
@@ -354,7 +469,6 @@ pub struct FeedMetrics {
 /// assert!(why.to_string().ends_with("limit reached"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum FeedError {
     /// There are fewer free slots than asked for, and it is not to wait, or not any longer.
@@ -381,6 +495,13 @@ impl fmt::Display for FeedError {
             Self::Join(error) => error.fmt(f),
             Self::Claim(error) => error.fmt(f),
         }
+    }
+}
+
+/// As its text: this is what a `main` shows that returns it.
+impl fmt::Debug for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

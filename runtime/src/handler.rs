@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::failure::caught;
 use crate::lot::{At, Events, EventsMut, Idle};
 
 /// Why a handler failed: any error. A `&str` or a `String` becomes one by `?` or `.into()`.
@@ -12,6 +13,10 @@ use crate::lot::{At, Events, EventsMut, Idle};
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
 /// Reads the events of a stage.
+///
+/// It may publish, also to its own ring. If that is full, and only what it has in hand keeps it so, the publication
+/// fails with [`ClaimError::HeldUpByOwnStage`](annulus_ring::ClaimError::HeldUpByOwnStage): it would wait for itself.
+/// Two stages of two rings that publish to each other's can still wait for each other.
 ///
 /// It is called on the thread of its stage only, and so need not be `Send` if it is
 /// [built there](crate::Stage::with). What becomes of a failure, an error or a panic, is for the
@@ -182,11 +187,18 @@ impl<T, H: Handler<T>> Handler<T> for Vec<H> {
     }
 
     fn on_stop(&mut self) -> Result<(), HandlerError> {
-        let stop = |each: &mut H| catch_unwind(AssertUnwindSafe(|| each.on_stop()));
-        let stopped: Vec<_> = self.iter_mut().map(stop).collect();
-        let first = stopped
-            .into_iter()
-            .find(|stopped| !matches!(stopped, Ok(Ok(()))));
+        let mut first = None;
+        for each in self.iter_mut() {
+            let stopped = catch_unwind(AssertUnwindSafe(|| each.on_stop()));
+            if matches!(stopped, Ok(Ok(()))) {
+                continue;
+            }
+            if first.is_none() {
+                first = Some(stopped);
+            } else {
+                let _ = caught(|| drop(stopped)); // An error, or what was panicked with, may panic when it is dropped.
+            }
+        }
         match first {
             None => Ok(()),
             Some(Ok(failed)) => failed,

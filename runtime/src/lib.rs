@@ -38,7 +38,8 @@
 //!    |                   |
 //!    | StartError:       | the ring is closed: by the last producer, or by stop   -> drained
 //!    | nothing           | abort, or the deadline of a stop                       -> aborted
-//!    | has happened      | a handler fails, and its policy is to stop             -> failed, others stopped
+//!    | has happened      | told to leave the ring to others                       -> left
+//!    |                   | a handler fails, and its policy is to stop             -> failed, others stopped
 //!    |                   | a handler fails, and its policy is to detach           -> detached, others go on
 //!    v                   v
 //!                      Report: published = handled + skipped + failed + left, for each stage
@@ -47,12 +48,51 @@
 //! `on_start` and `on_stop` are called exactly once, whatever happens, also if the pipeline is stopped before its
 //! threads have run.
 //!
+//! # Between processes
+//!
+//! In memory that processes share ([`ipc`]) a pipeline is one of several users of its ring, and two defaults differ from
+//! those on the heap:
+//!
+//! | | on the heap | in shared memory |
+//! |---|---|---|
+//! | who ends the ring | the pipeline: a stop closes it, a failure or an abort poisons it | no pipeline that was not told to: it [leaves](Running::leave), and what it feeds is for others; [`Pipeline::owns_ring`] |
+//! | a stage whose process dies, that fails and so stops its pipeline, or that is cut off | its place is gone | its place is held: the next stage of its name goes on there, and nothing is lost; [`Stage::on_death`] |
+//!
+//! So a gateway that is killed, or panics, is started again and acts upon each event, upon what it had in hand perhaps
+//! twice. That a stage went on in the place of another, or what it never saw, is in the [report](StageReport::missed).
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use annulus::{Pipeline, Stage};
+//! # #[cfg(target_os = "linux")] {
+//! use annulus::ipc::Segment;
+//!
+//! let ring = Segment::<u64>::anonymous(64)?; // or one with a name, for programs that know each other by that
+//! let mut feed = ring.producer()?;
+//! let gateway = Stage::each("gateway", |order: &u64, _| match order {
+//!     8 => Err("no connection"),
+//!     _ => Ok(()), // sent
+//! });
+//! let running = Pipeline::on(&ring).stage(gateway).start()?;
+//! feed.publish_batch(3, |orders| orders.zip(7..).for_each(|(order, n)| *order = n))?;
+//! let failed = running.join().unwrap_err().report;
+//! assert!(failed.stages[0].is_held);
+//!
+//! // Later, in this process or another one:
+//! let gateway = Stage::each("gateway", |order: &u64, _| println!("sent {order}"));
+//! let running = Pipeline::on(&ring).stage(gateway).start()?;
+//! let report = running.leave(Duration::from_secs(5))?;
+//! assert_eq!((report.stages[0].started_at, report.stages[0].handled), (1, 2));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Limits
 //!
 //! * A handler that does not return cannot be stopped: its stage is reported as overdue and left to itself.
 //! * The only producer of a ring closes it, so a stop waits for it to be dropped or to publish once more, until
 //!   its deadline. Many producers are stopped at once.
-//! * An abort, and a failure that stops the pipeline, poison the ring: it cannot be used again.
+//! * An abort, and a failure that stops the pipeline, poison a ring on the heap: it cannot be used again.
 //! * Panics are caught where they unwind; a program built with `panic = "abort"` ends.
 //!
 //! The ring itself is [`ring`]; in shared memory, between processes, it is [`ipc`]: a pipeline runs on either.
@@ -86,7 +126,7 @@ pub use annulus_ring as ring;
 
 pub use control::Ended;
 pub use failure::{Again, Cause, DeadLetter, During, Failure, OnFailure, Then, Verdict};
-pub use feed::{Feed, FeedError, FeedMetrics, Overflow};
+pub use feed::{Feed, FeedError, FeedMetrics, FoldedFeeds, Overflow};
 pub use handler::{Handler, HandlerError, HandlerMut, Outcome};
 pub use lot::{At, Events, EventsMut, Idle, Lot};
 pub use metrics::{Distribution, Metrics, Timed, TimesRead, ticks};
@@ -97,7 +137,7 @@ pub use stage::{Settings, Stage};
 pub use supervise::Slow;
 pub use topology::Topology;
 
-/// The README's examples are compiled like those of the documentation, by who depends on this crate alone.
+/// The README's examples are compiled like those of the documentation, for a crate that depends on this one alone.
 // Shows D30.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -255,6 +255,22 @@ impl Distribution {
     }
 }
 
+/// As its count, sum and maximum, and some quantiles.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Distribution {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut fields = serializer.serialize_struct("Distribution", 6)?;
+        fields.serialize_field("count", &self.count())?;
+        fields.serialize_field("sum", &self.sum)?;
+        fields.serialize_field("p50", &self.quantile(0.5))?;
+        fields.serialize_field("p99", &self.quantile(0.99))?;
+        fields.serialize_field("p999", &self.quantile(0.999))?;
+        fields.serialize_field("max", &self.max)?;
+        fields.end()
+    }
+}
+
 impl fmt::Debug for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Distribution")
@@ -303,8 +319,9 @@ impl Counters {
         self.batch_sizes.record(size as u64);
     }
 
-    pub(crate) fn waited(&self, waits: Waits) {
-        self.waits.set(waits.waited);
+    /// How often it has waited, of which `looks` times because it had stopped a wait to look around.
+    pub(crate) fn waited(&self, waits: Waits, looks: u64) {
+        self.waits.set(waits.waited.saturating_sub(looks));
         self.parks.set(waits.parked);
     }
 
@@ -373,7 +390,7 @@ impl Times {
     fn read(&self) -> TimesRead {
         TimesRead {
             queue_ns: self.queue.read(),
-            service_ns: self.service.read(),
+            batch_ns: self.service.read(),
             age_ns: self.age.read(),
         }
     }
@@ -384,6 +401,7 @@ impl Times {
 /// # Examples
 /// See [`Distribution`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Metrics {
     /// How many events it has handled.
@@ -410,15 +428,122 @@ pub struct Metrics {
 /// # Examples
 /// See [`Timed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TimesRead {
     /// From its publication, or from when the last stage before this one was done with it, to the start of
     /// its batch.
     pub queue_ns: Distribution,
-    /// From the start of its batch to the end.
-    pub service_ns: Distribution,
+    /// From the start of its batch to the end: what the whole batch took, and not each of its events. How many those
+    /// were is in [`Metrics::batch_sizes`].
+    pub batch_ns: Distribution,
     /// From its publication to the end of its batch: of the last stage, end to end.
     pub age_ns: Distribution,
+}
+
+impl Metrics {
+    pub(crate) const COLUMNS: [&'static str; 6] = [
+        "batches",
+        "events/batch",
+        "waits",
+        "parks",
+        "restarts",
+        "slow",
+    ];
+
+    pub(crate) fn cells(&self) -> [String; 6] {
+        [
+            self.batches.to_string(),
+            format!("{:.1}", self.batch_sizes.mean()),
+            self.waits.to_string(),
+            self.parks.to_string(),
+            self.restarts.to_string(),
+            self.slow.to_string(),
+        ]
+    }
+}
+
+impl TimesRead {
+    pub(crate) const COLUMNS: [&'static str; 3] = ["queue p50/p99", "batch p50/p99", "age p50/p99"];
+
+    pub(crate) fn cells(&self) -> [String; 3] {
+        [&self.queue_ns, &self.batch_ns, &self.age_ns].map(|of| {
+            let [p50, p99] = [0.5, 0.99].map(|q| Duration::from_nanos(of.quantile(q)));
+            format!("{p50:.1?}/{p99:.1?}")
+        })
+    }
+}
+
+/// A table of one row.
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["events"]);
+        table.add_columns(Self::COLUMNS);
+        table.begin(&self.events.to_string(), []);
+        table.add(self.cells());
+        if let Some(times) = &self.times {
+            table.add_columns(TimesRead::COLUMNS);
+            table.add(times.cells());
+        }
+        table.fmt(f)
+    }
+}
+
+/// Cells below titles, the first and the last column to the left, the others to the right.
+pub(crate) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(crate) fn new<const N: usize>(titles: [&str; N]) -> Self {
+        Self(vec![titles.map(str::to_owned).to_vec()])
+    }
+
+    pub(crate) fn add_columns<const N: usize>(&mut self, titles: [&str; N]) {
+        self.0[0].extend(titles.map(str::to_owned));
+    }
+
+    pub(crate) fn begin<const N: usize>(&mut self, name: &str, cells: [String; N]) {
+        self.0.push(vec![name.to_owned()]);
+        self.add(cells);
+    }
+
+    pub(crate) fn add<const N: usize>(&mut self, cells: [String; N]) {
+        self.0
+            .last_mut()
+            .into_iter()
+            .for_each(|row| row.extend(cells.clone()));
+    }
+
+    /// Fills the row up, and ends it with this cell, in the last column.
+    pub(crate) fn end(&mut self, cell: String) {
+        let columns = self.0[0].len();
+        if let Some(row) = self.0.last_mut() {
+            row.resize(columns - 1, String::new());
+            row.push(cell);
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.0[0].len();
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<_> = (0..columns).map(width).collect();
+        for row in &self.0 {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                line += &match column {
+                    0 => format!("{cell:<width$}"),
+                    _ if column + 1 == columns => format!("  {cell:<width$}"),
+                    _ => format!("  {cell:>width$}"),
+                };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

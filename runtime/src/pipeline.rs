@@ -1,21 +1,22 @@
 //! A graph of stages: what it looks like, what is wrong with it, and how it is started. Every mistake is found
 //! before a thread exists.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use annulus_ring::{Consumer, JoinError, MutableConsumer, Ring};
+use annulus_ring::{Consumer, JoinError, Member, MutableConsumer, OnDeath, Ring};
 
 use crate::control::{Control, Post};
 use crate::metrics::{Counter, Counters, Timed, Times, calibrate};
-use crate::pin::{self, Placement, Wanted};
+use crate::pin::{self, Placement, Wanted, Warning};
 use crate::running::Running;
 use crate::stage::{Runner, Settings, Stage};
 use crate::supervise::{self, OnSlow, Slow};
-use crate::work::{Place, Policy, Published, Work};
+use crate::work::{Inlet, Place, Policy, Published, Work};
 
 /// A graph of stages over a ring, to be [started](Pipeline::start).
 ///
@@ -43,6 +44,7 @@ pub struct Pipeline<T: 'static> {
     placement: Placement,
     published: Option<Published<T>>,
     on_slow: Option<OnSlow>,
+    owns_ring: bool,
 }
 
 impl<T: Send + Sync + 'static> Pipeline<T> {
@@ -61,7 +63,36 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             placement: Placement::default(),
             published: None,
             on_slow: None,
+            owns_ring: !ring.is_shared(),
         }
+    }
+
+    /// Says whether the ring ends with the pipeline.
+    ///
+    /// It does on the heap, if nothing is said: [stop](Running::stop) closes it, and a failure or an abort poisons
+    /// it, for everybody. In memory that processes share it does not: others may have events in it that they have not
+    /// read, and a ring that is closed or poisoned is so for them too. There a pipeline only ever [leaves](Running::leave),
+    /// whatever ends it, unless this says that it owns the ring. Detaching a stage is the same on both.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # use std::time::Duration;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// let mut book = ring.consumer("book").join()?; // of somebody else
+    /// let guest = Pipeline::on(&ring).stage(Stage::each("screen", |_: &u64, _| ())).owns_ring(false).start()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// guest.stop(Duration::from_secs(5))?;
+    /// feed.publish_value(8)?;
+    /// assert_eq!(book.next_batch()?.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn owns_ring(mut self, owns: bool) -> Self {
+        self.owns_ring = owns;
+        self
     }
 
     /// Adds a stage.
@@ -111,7 +142,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
     /// let running = Pipeline::on(&ring).stage(book).timed_by(|tick| tick.published).start()?;
     /// ring.producer()?.publish(|slot| *slot = Tick { published: ticks(), price: 7 })?;
     /// let report = running.join()?;
-    /// assert_eq!(report.stages[0].metrics.times.as_ref().unwrap().service_ns.count(), 1);
+    /// assert_eq!(report.stages[0].metrics.times.as_ref().unwrap().batch_ns.count(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -173,10 +204,12 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         let mut others: Vec<&str> = Vec::new();
         // Writing to a string cannot fail.
         for (index, stage) in self.stages.iter().enumerate() {
-            let Settings {
-                name, after, core, ..
-            } = &stage.settings;
-            let core = core.map_or(String::new(), |core| format!(", core {core}"));
+            let Settings { name, after, .. } = &stage.settings;
+            let core = match &stage.settings.all_cores()[..] {
+                [] => String::new(),
+                [core] => format!(", core {core}"),
+                cores => format!(", cores {}", pin::list(cores)),
+            };
             let changes = if stage.changes() { ", changes" } else { "" };
             let label = format!("{name}{core}{changes}").replace('"', "#quot;");
             let _ = writeln!(drawing, "    s{index}[\"{label}\"]");
@@ -228,22 +261,28 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
     /// ```
     pub fn start(self) -> Result<Running<T>, StartError> {
         let cores = pin::cores();
-        let order = self.check(&cores)?;
+        let order = self.check()?;
+        let outside = self.check_cores(&cores)?;
         let wanted: Vec<_> = (self.stages.iter())
             .map(|stage| Wanted {
                 name: &stage.settings.name,
-                core: stage.settings.core,
+                cores: stage.settings.all_cores(),
                 wait: stage.settings.wait,
             })
             .collect();
-        let (planned, warnings) = pin::plan(&wanted, self.placement, &cores, pin::siblings);
+        let (planned, planned_warnings) =
+            pin::plan(&wanted, self.placement, &cores, pin::quota(), pin::siblings);
+        let mut warnings: Vec<_> = outside.into_iter().chain(planned_warnings).collect();
+        warnings.extend(self.held_behind_released());
         let inlets = self.join(&order)?;
         calibrate();
 
         let posts: Vec<_> = (self.stages.iter().zip(&inlets))
-            .map(|(stage, inlet)| Arc::new(self.post(&stage.settings, inlet.start())))
+            .map(|(stage, (inlet, has_resumed))| {
+                Arc::new(self.post(&stage.settings, inlet.start(), *has_resumed))
+            })
             .collect();
-        let control = Arc::new(Control::new(posts));
+        let control = Arc::new(Control::new(posts, self.owns_ring));
         let before: Vec<_> = (self.stages.iter())
             .map(|stage| control.posts_named(&stage.settings.after))
             .collect();
@@ -257,8 +296,9 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
 
         let mut threads = Vec::new();
         let mut error = None;
-        let parts = stages.into_iter().zip(inlets).zip(before).zip(&planned);
-        for (index, (((stage, inlet), before), core)) in parts.enumerate() {
+        let mut without_thread = None;
+        let mut parts = stages.into_iter().zip(inlets).zip(before).zip(&planned);
+        for (index, (((stage, (inlet, _)), before), cores)) in parts.by_ref().enumerate() {
             let Stage {
                 settings,
                 runner,
@@ -269,7 +309,11 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
                 index,
                 post: control.stages[index].clone(),
                 control: control.clone(),
+                ring: ring.clone(),
                 idle_every: settings.idle_every,
+                holds: settings.holds(ring.is_shared()),
+                looks: Cell::default(),
+                is_evicted: Cell::default(),
                 published: published.clone(),
                 before,
             };
@@ -280,12 +324,12 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
                 decide,
                 dead_letters,
             };
-            let core = *core;
+            let cores = cores.clone();
             let run: Box<dyn FnOnce() + Send> = match (runner, inlet) {
                 (Runner::Reads(run), Joined::Reads(inlet)) => Box::new(move || {
                     run(Work {
                         inlet,
-                        core,
+                        cores,
                         place,
                         policy,
                     })
@@ -293,20 +337,21 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
                 (Runner::Changes(run), Joined::Changes(inlet)) => Box::new(move || {
                     run(Work {
                         inlet,
-                        core,
+                        cores,
                         place,
                         policy,
                     })
                 }),
                 _ => unreachable!("it joined as what it is"),
             };
-            match thread::Builder::new()
-                .name(settings.name.clone())
-                .spawn(run)
-            {
+            let task = Arc::new(Mutex::new(Some(run)));
+            let given = task.clone();
+            let thread = thread::Builder::new().name(settings.name.clone());
+            match thread.spawn(move || take(&given).map_or((), |run| run())) {
                 Ok(thread) => threads.push(thread),
                 Err(cause) => {
                     error = Some((settings.name, cause));
+                    without_thread = take(&task);
                     break;
                 }
             }
@@ -319,6 +364,12 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         }
         control.begin(error.is_none());
         if let Some((stage, cause)) = error {
+            for (((_, (inlet, has_resumed)), _), _) in parts {
+                inlet.leave(has_resumed);
+            }
+            if let Some(run) = without_thread {
+                run(); // It goes home, too.
+            }
             for thread in threads {
                 let _ = thread.join(); // It goes home.
             }
@@ -334,7 +385,7 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
         })
     }
 
-    fn post(&self, settings: &Settings, start: u64) -> Post {
+    fn post(&self, settings: &Settings, start: u64, has_resumed: bool) -> Post {
         let is_before = |other: &Stage<T>| other.settings.after.contains(&settings.name);
         let times = self.published.as_ref().map(|_| {
             if self.stages.iter().any(is_before) {
@@ -349,43 +400,114 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             counters: Counters::new(times),
             limit: settings.limit,
             busy_since: Counter::default(),
+            held_up_by: Counter::default(),
             left_at: Counter::default(),
+            has_resumed,
+            departure: OnceLock::new(),
         }
     }
 
     /// Enters all stages, in an order in which each comes after what it comes after; returns them in the order in
-    /// which they were given.
-    fn join(&self, order: &[usize]) -> Result<Vec<Joined<T>>, StartError> {
-        let mut joined: Vec<Option<Joined<T>>> = self.stages.iter().map(|_| None).collect();
+    /// which they were given, and whether each goes on in the place of another.
+    fn join(&self, order: &[usize]) -> Result<Vec<(Joined<T>, bool)>, StartError> {
+        let mut joined: Vec<Option<(Joined<T>, bool)>> = self.stages.iter().map(|_| None).collect();
         for &index in order {
             let stage = &self.stages[index];
-            let Settings {
-                name,
-                after,
-                wait,
-                batch_limit,
-                ..
-            } = &stage.settings;
-            let builder = self
-                .ring
-                .consumer(name)
-                .after(after.iter().map(String::as_str))
-                .wait(*wait);
-            let builder = match batch_limit {
-                Some(limit) => builder.batch_limit(*limit),
-                None => builder,
-            };
-            joined[index] = Some(if stage.changes() {
-                Joined::Changes(builder.join_mut().map_err(StartError::Join)?)
-            } else {
-                Joined::Reads(builder.join().map_err(StartError::Join)?)
+            let members = self.ring.snapshot().members;
+            let is_held = |member: &Member| member.is_held && member.name == stage.settings.name;
+            let has_resumed = members.iter().any(is_held);
+            // It goes on behind what the other came behind, and a newcomer is not among that.
+            let newcomer = (self.stages.iter().zip(&joined)).find(|(other, joined)| {
+                let Settings { name, .. } = &other.settings;
+                let is_new = joined.as_ref().is_some_and(|(_, has_resumed)| !has_resumed);
+                let holds = other.settings.holds(self.ring.is_shared());
+                has_resumed && is_new && holds && stage.settings.after.contains(name)
             });
+            let error = match (newcomer, self.join_one(stage)) {
+                (None, Ok(inlet)) => {
+                    joined[index] = Some((inlet, has_resumed));
+                    continue;
+                }
+                (Some((other, _)), Ok(inlet)) => {
+                    inlet.leave(true);
+                    StartError::OutOfOrder {
+                        stage: stage.settings.name.clone(),
+                        after: other.settings.name.clone(),
+                    }
+                }
+                (_, Err(error)) => StartError::Join(error),
+            };
+            for (inlet, has_resumed) in joined.into_iter().flatten() {
+                inlet.leave(has_resumed); // What it had taken up is there for another try.
+            }
+            return Err(error);
         }
         Ok(joined.into_iter().flatten().collect())
     }
 
+    fn join_one(&self, stage: &Stage<T>) -> Result<Joined<T>, JoinError> {
+        let settings = &stage.settings;
+        let mut builder = (self.ring.consumer(&settings.name))
+            .after(settings.after.iter().map(String::as_str))
+            .start(settings.start)
+            .wait(settings.wait);
+        if let Some(limit) = settings.batch_limit {
+            builder = builder.batch_limit(limit);
+        }
+        if let Some(time) = settings.hold_for {
+            builder = builder.hold_for(time);
+        }
+        if settings.holds(self.ring.is_shared()) {
+            builder = builder.on_death(OnDeath::Hold);
+        } else if let Some(on_death) = settings.on_death {
+            builder = builder.on_death(on_death);
+        }
+        Ok(if stage.changes() {
+            Joined::Changes(builder.join_mut()?)
+        } else {
+            Joined::Reads(builder.join()?)
+        })
+    }
+
+    /// Which stages go on without those before them if all die.
+    fn held_behind_released(&self) -> impl Iterator<Item = Warning> {
+        let is_shared = self.ring.is_shared();
+        let held = self.stages.iter().map(|stage| &stage.settings);
+        let held = held.filter(move |settings| settings.holds(is_shared));
+        held.flat_map(move |Settings { name, after, .. }| {
+            let before = self.stages.iter().map(|stage| &stage.settings);
+            let before = before.filter(|other| after.contains(&other.name));
+            let released = before.filter(move |other| !other.holds(is_shared));
+            released.map(|other| Warning::HeldBehindReleased {
+                stage: name.clone(),
+                after: other.name.clone(),
+            })
+        })
+    }
+
+    /// Refuses cores that the system refuses, and tells of those that it only did not offer.
+    fn check_cores(&self, cores: &[usize]) -> Result<Vec<Warning>, StartError> {
+        let mut warnings = Vec::new();
+        for settings in self.stages.iter().map(|stage| &stage.settings) {
+            let wanted = settings.all_cores().into_iter();
+            for core in wanted.filter(|core| !cores.contains(core)) {
+                let stage = settings.name.clone();
+                if !pin::can_run_on(core) {
+                    let available = cores.to_vec();
+                    return Err(StartError::UnknownCore {
+                        stage,
+                        core,
+                        available,
+                    });
+                }
+                warnings.push(Warning::CoreNotOffered { stage, core });
+            }
+        }
+        Ok(warnings)
+    }
+
     /// Finds what is wrong without looking at what the ring says; returns an order to join in.
-    fn check(&self, cores: &[usize]) -> Result<Vec<usize>, StartError> {
+    fn check(&self) -> Result<Vec<usize>, StartError> {
         if self.stages.is_empty() {
             return Err(StartError::NoStages);
         }
@@ -398,28 +520,13 @@ impl<T: Send + Sync + 'static> Pipeline<T> {
             .into_iter()
             .map(|member| member.name)
             .collect();
-        for (
-            index,
-            Settings {
-                name, after, core, ..
-            },
-        ) in settings.iter().enumerate()
-        {
+        for (index, Settings { name, after, .. }) in settings.iter().enumerate() {
             let stage = || name.clone();
             if name.contains('\0') {
                 return Err(StartError::BadName { stage: stage() });
             }
             if named(name) != Some(index) {
                 return Err(StartError::DuplicateName { stage: stage() });
-            }
-            if let Some(core) = *core
-                && !cores.contains(&core)
-            {
-                return Err(StartError::UnknownCore {
-                    stage: stage(),
-                    core,
-                    available: cores.to_vec(),
-                });
             }
             for before in after {
                 if named(before).is_none() && (before.is_empty() || !others.contains(before)) {
@@ -503,6 +610,11 @@ impl<T> fmt::Debug for Pipeline<T> {
     }
 }
 
+/// Takes what a thread is to run, for the thread, or because there is none.
+fn take<R>(task: &Mutex<Option<R>>) -> Option<R> {
+    task.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 enum Joined<T> {
     Reads(Consumer<T>),
     Changes(MutableConsumer<T>),
@@ -515,13 +627,22 @@ impl<T> Joined<T> {
             Self::Changes(consumer) => consumer.start(),
         }
     }
+
+    fn leave(self, is_held: bool)
+    where
+        T: 'static,
+    {
+        match self {
+            Self::Reads(consumer) => Inlet::leave(consumer, is_held),
+            Self::Changes(consumer) => Inlet::leave(consumer, is_held),
+        }
+    }
 }
 
 /// Why a pipeline could not be started.
 ///
 /// # Examples
 /// See [`Pipeline::start`].
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// It has no stages.
@@ -555,14 +676,22 @@ pub enum StartError {
         /// The other, which comes neither before nor after it.
         other: String,
     },
-    /// A stage is to be pinned to a core that this process does not have.
+    /// A stage is to be pinned to a core to which the system does not pin.
     UnknownCore {
         /// The stage.
         stage: String,
         /// The core.
         core: usize,
-        /// Those that there are.
+        /// Those that this process may run on as it is.
         available: Vec<usize>,
+    },
+    /// A stage would go on in the place of one of its name that had died, or left it held, and did not come after
+    /// another stage of this pipeline, which it is to come after.
+    OutOfOrder {
+        /// The stage.
+        stage: String,
+        /// The other, of which the ring knows none that died or left its place held.
+        after: String,
     },
     /// There is no handler for a stage of a topology.
     NoHandler {
@@ -617,8 +746,14 @@ impl fmt::Display for StartError {
                 available,
             } => write!(
                 f,
-                "stage {stage:?} is to be pinned to core {core}, which this process does not have: choose \
-                 one of {available:?}"
+                "stage {stage:?} is to be pinned to core {core}, which the system refuses: choose one of \
+                 {available:?}"
+            ),
+            Self::OutOfOrder { stage, after } => write!(
+                f,
+                "the place of stage {stage:?} is held in the ring, and does not come after {after:?}, which is new \
+                 there: let one run to the end without {after:?}, or give up what is held for it by \
+                 Ring::evict({stage:?}, ..)"
             ),
             Self::NoHandler { stage } => {
                 write!(
@@ -634,6 +769,13 @@ impl fmt::Display for StartError {
                 )
             }
         }
+    }
+}
+
+/// As its text: this is what a `main` shows that returns it.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Ring, Sequence};
+use annulus_ring::{Poisoned, Ring, Sequence, Snapshot};
 
 use crate::control::{ABORTED, Control, Ended};
 use crate::failure::Failure;
-use crate::feed::{Feed, FeedCounters, FeedError, FeedMetrics, Overflow};
-use crate::metrics::{Metrics, elapsed, ticks};
+use crate::feed::{Feed, FeedCounters, FeedError, FeedMetrics, Feeds, FoldedFeeds, Overflow};
+use crate::metrics::{Metrics, Table, TimesRead, elapsed, ticks};
 use crate::pin::Warning;
 
 /// A pipeline whose threads have been started; made by [`Pipeline::start`](crate::Pipeline::start).
 ///
 /// All of it can be called from any thread, at any time, and more than once. Dropping it stops the pipeline as
-/// [`Running::stop`] does, within a second; or two, if a handler does not return.
+/// [`Running::stop`] does, within a second; or two, if a handler does not return. On a ring that is
+/// [not its own](crate::Pipeline::owns_ring) it leaves, as [`Running::leave`] does; or as [`Running::leave_held`], if
+/// it is dropped by a panic.
 ///
 /// # Examples
 /// ```
@@ -38,9 +40,9 @@ pub struct Running<T: 'static> {
     pub(crate) ring: Ring<T>,
     pub(crate) control: Arc<Control>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(crate) cores: Vec<Option<usize>>,
+    pub(crate) cores: Vec<Vec<usize>>,
     pub(crate) warnings: Mutex<Vec<Warning>>,
-    pub(crate) feeds: Mutex<Vec<Arc<FeedCounters>>>,
+    pub(crate) feeds: Mutex<Feeds>,
 }
 
 /// How long a pipeline is given to stop whose handle is dropped.
@@ -61,8 +63,25 @@ impl<T> Running<T> {
     pub fn feed(&self, overflow: Overflow) -> Result<Feed<T>, FeedError> {
         let counters = Arc::new(FeedCounters::default());
         let feed = Feed::join(&self.ring, overflow, self.control.clone(), counters.clone())?;
-        lock(&self.feeds).push(counters);
+        lock(&self.feeds).add(counters);
         Ok(feed)
+    }
+
+    /// What each of its feeds has counted so far, as in [`Report::feeds`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Overflow, Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// # let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// let feed = running.feed(Overflow::DropNewest)?;
+    /// assert_eq!(running.feeds()[0].dropped, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn feeds(&self) -> Vec<FeedMetrics> {
+        lock(&self.feeds).read().0
     }
 
     /// What probably does not work as it was meant.
@@ -72,12 +91,23 @@ impl<T> Running<T> {
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = lock(&self.warnings).clone();
-        for (index, (post, core)) in self.control.stages.iter().zip(&self.cores).enumerate() {
+        for (index, (post, cores)) in self.control.stages.iter().zip(&self.cores).enumerate() {
             if let (_, true) = self.control.where_it_ran(index)
-                && let Some(core) = *core
+                && let Some(&core) = cores.first()
             {
                 let stage = post.name.clone();
                 warnings.push(Warning::PinRefused { stage, core });
+            }
+        }
+        for post in &self.control.stages {
+            let Some(row) = post.held_up_by.get().checked_sub(1) else {
+                continue;
+            };
+            let members = self.ring.snapshot().members.into_iter();
+            let mut dead = members.filter(|member| member.row as u64 == row && member.is_held);
+            if let Some(by) = dead.next() {
+                let (stage, by) = (post.name.clone(), by.name);
+                warnings.push(Warning::HeldUp { stage, by });
             }
         }
         warnings
@@ -115,7 +145,8 @@ impl<T> Running<T> {
         self.control.all_ended()
     }
 
-    /// Closes the ring, waits until all that is published has been handled, and tells what became of it.
+    /// Closes the ring, waits until all that is published has been handled, and tells what became of it. If the ring
+    /// is [not its own](crate::Pipeline::owns_ring), as one that processes share, it [leaves](Running::leave) instead.
     ///
     /// The only producer of a ring has to see that it is closed, by its next publication or its drop: drop it
     /// first. After the time `within` the pipeline is aborted: what is left is counted, and a handler that does not
@@ -131,6 +162,9 @@ impl<T> Running<T> {
     /// # Examples
     /// See [`Running`].
     pub fn stop(&self, within: Duration) -> Result<Report, Stopped> {
+        if !self.control.owns_ring() {
+            return self.leave(within);
+        }
         self.ring.close();
         if !self
             .control
@@ -146,7 +180,62 @@ impl<T> Running<T> {
         self.finish(false)
     }
 
-    /// Poisons the ring, and waits until handlers have ended with the event that they have in hand, or 63 more if
+    /// Leaves the ring to others: each stage handles what had been published when this was called, and goes; the ring
+    /// is neither closed nor poisoned. A stage that waits for events notices within a quarter of a second.
+    ///
+    /// After the time `within` the pipeline is aborted, and stages go where they are. On a ring that processes share, one
+    /// that has not handled what it was to leaves its place [held](crate::Stage::on_death), if that is how it would
+    /// die: nothing is lost then, and the next of its name goes on there.
+    ///
+    /// # Errors
+    /// As [`Running::stop`]; not if what was left is held.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Pipeline, Stage};
+    /// # use annulus::ring::Ring;
+    /// # use std::time::Duration;
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// let running = Pipeline::on(&ring).stage(Stage::each("book", |_: &u64, _| ())).start()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// let report = running.leave(Duration::from_secs(5))?;
+    /// assert_eq!(report.stages[0].handled, 1);
+    /// feed.publish_value(8)?; // it is open, for others
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn leave(&self, within: Duration) -> Result<Report, Stopped> {
+        self.leave_by(within, false)
+    }
+
+    /// As [`Running::leave`]; but on a ring that processes share, stages whose places would be
+    /// [held](crate::Stage::on_death) if they died leave them held: the next of their names go on where they
+    /// had released, and what is published meanwhile is not lost, but fills the ring. For a program that is about to
+    /// be started again.
+    ///
+    /// # Errors
+    /// As [`Running::leave`].
+    ///
+    /// # Examples
+    /// As [`Running::leave`].
+    pub fn leave_held(&self, within: Duration) -> Result<Report, Stopped> {
+        self.leave_by(within, true)
+    }
+
+    fn leave_by(&self, within: Duration, keeps_places: bool) -> Result<Report, Stopped> {
+        self.ask_to_leave(keeps_places);
+        if !(self.control).wait_for_all(Instant::now().checked_add(within)) {
+            self.cut_off();
+        }
+        self.finish(false)
+    }
+
+    fn ask_to_leave(&self, keeps_places: bool) {
+        let published = self.ring.snapshot().published;
+        self.control.leave(published, keeps_places);
+    }
+
+    /// Poisons the ring, if it is its [own](crate::Pipeline::owns_ring), and waits until handlers have ended with the event that they have in hand, or 63 more if
     /// they take less than a microsecond for each; for a second at most. What is not handled is counted as left.
     ///
     /// # Errors
@@ -191,7 +280,8 @@ impl<T> Running<T> {
         self.finish(false)
     }
 
-    /// Asks the pipeline to stop, and does not wait: what a handler calls that has seen enough.
+    /// Asks the pipeline to stop, or to leave if the ring is not its own, and does not wait: what a handler calls
+    /// that has seen enough.
     ///
     /// # Examples
     /// ```
@@ -206,12 +296,18 @@ impl<T> Running<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self) {
-        self.ring.close();
+        if self.control.owns_ring() {
+            self.ring.close();
+        } else {
+            self.ask_to_leave(false);
+        }
     }
 
     fn cut_off(&self) {
         self.control.abort();
-        self.ring.poison(ABORTED);
+        if self.control.owns_ring() {
+            self.ring.poison(ABORTED);
+        }
         self.control.wait_for_all(Instant::now().checked_add(GRACE));
     }
 
@@ -245,23 +341,36 @@ impl<T> Running<T> {
     #[must_use]
     pub fn report(&self) -> Report {
         let stages = self.control.stages.iter();
-        let published = self.ring.snapshot().published;
+        let snapshot = self.ring.snapshot();
+        let published = snapshot.published;
         let nexts = stages.clone().map(|post| post.next());
         // A stage knows of events by their stamps, the snapshot perhaps not yet.
         let published = nexts.fold(published, Sequence::max);
         let stages = stages
             .zip(&self.cores)
             .enumerate()
-            .map(|(index, (post, core))| {
+            .map(|(index, (post, cores))| {
                 let mut metrics = post.counters.read();
                 let busy_since = post.busy_since.get();
                 if busy_since != 0 && Some(elapsed(busy_since, ticks())) > post.limit {
                     metrics.slow += 1; // It is still at it.
                 }
+                // What comes when it has gone is not for it, or for the next of its name.
+                let departure = post.departure.get();
+                let published = departure.map_or(published, |departure| departure.published);
                 StageReport {
                     name: post.name.clone(),
-                    core: *core,
+                    core: if let [core] = cores[..] {
+                        Some(core)
+                    } else {
+                        None
+                    },
+                    cores: cores.clone(),
                     ran_on: self.control.where_it_ran(index).0,
+                    started_at: post.start,
+                    has_resumed: post.has_resumed,
+                    missed: if post.has_resumed { 0 } else { post.start },
+                    is_held: departure.is_some_and(|departure| departure.is_held),
                     published: published.saturating_sub(post.start),
                     handled: metrics.events,
                     skipped: post.counters.skipped.get(),
@@ -272,10 +381,13 @@ impl<T> Running<T> {
                 }
             });
         let (failures, more_failures) = self.control.failures();
+        let (feeds, folded_feeds) = lock(&self.feeds).read();
         Report {
             stages: stages.collect(),
             published,
-            feeds: lock(&self.feeds).iter().map(|feed| feed.read()).collect(),
+            feeds,
+            folded_feeds,
+            poisoned: (snapshot.poisoned).map(|poisoned| why_poisoned(&snapshot, poisoned)),
             failures,
             more_failures,
             warnings: self.warnings(),
@@ -285,10 +397,12 @@ impl<T> Running<T> {
 
 impl<T: 'static> Drop for Running<T> {
     fn drop(&mut self) {
-        if self.control.all_ended() {
-            self.ring.close(); // Its stages may have left it to its producers.
-        } else {
-            let _ = self.stop(DROPPED); // Who wants to know how it ended calls it.
+        // Who wants to know how it ended asks before. Whoever unwinds has not decided to leave: that is a death.
+        match (self.control.owns_ring(), self.control.all_ended()) {
+            (true, true) => self.ring.close(), // Its stages may have left it to its producers.
+            (true, false) => drop(self.stop(DROPPED)),
+            (false, true) => {}
+            (false, false) => drop(self.leave_by(DROPPED, thread::panicking())),
         }
     }
 }
@@ -312,15 +426,22 @@ fn lock<L>(mutex: &Mutex<L>) -> std::sync::MutexGuard<'_, L> {
 /// # Examples
 /// See [`Running`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Report {
     /// Each stage, in the order in which they were given.
     pub stages: Vec<StageReport>,
     /// How many sequences have been published to the ring in all, also before the pipeline was there.
     pub published: u64,
-    /// What each of its feeds has counted, in the order in which they joined.
+    /// What each of its feeds has counted, in the order in which they joined. If there were more than 64, the first of
+    /// those that have ended are in `folded_feeds` instead.
     pub feeds: Vec<FeedMetrics>,
+    /// What the feeds have counted, in all, that are not in `feeds`.
+    pub folded_feeds: FoldedFeeds,
+    /// Who poisoned the ring and why, if somebody did.
+    pub poisoned: Option<String>,
     /// What failed, in order; the first 64 of it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_texts"))]
     pub failures: Vec<Arc<Failure>>,
     /// How many more failures there were.
     pub more_failures: u64,
@@ -333,15 +454,29 @@ pub struct Report {
 /// # Examples
 /// See [`Running`].
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StageReport {
     /// Its name.
     pub name: String,
-    /// The core that it was to be pinned to.
+    /// The core that it was to be pinned to, if it was one.
     pub core: Option<usize>,
+    /// The cores that it was to run on; none for anywhere.
+    pub cores: Vec<usize>,
     /// The core that it ran on when it ended, where the system tells.
     pub ran_on: Option<usize>,
-    /// How many sequences were published since it joined.
+    /// The first sequence that was for it.
+    pub started_at: Sequence,
+    /// Whether it went on in the place of one of its name that had died, or left it held: at the event that this one
+    /// had not released.
+    pub has_resumed: bool,
+    /// How many sequences had been published before the first that was for it, and never came to it: all of them, or
+    /// none if it went on in the place of another. Some, or all, may have been handled by an earlier stage of its name,
+    /// of which the ring knows nothing any more.
+    pub missed: u64,
+    /// Whether it has left its place in the ring held: the next of its name goes on with what is left.
+    pub is_held: bool,
+    /// How many sequences were published since it joined; if it has left the ring to others, until then.
     pub published: u64,
     /// How many events its handler has handled.
     pub handled: u64,
@@ -371,8 +506,8 @@ impl Report {
 
     fn is_clean(&self, may_leave: bool) -> bool {
         self.stages.iter().all(|stage| match stage.ended {
-            Ended::Drained | Ended::Detached(_) => true,
-            Ended::Aborted => may_leave || stage.left == 0,
+            Ended::Drained | Ended::Detached(_) | Ended::Left => true,
+            Ended::Aborted => may_leave || stage.left == 0 || stage.is_held,
             _ => false,
         })
     }
@@ -382,7 +517,7 @@ impl Report {
 ///
 /// # Examples
 /// See [`Failure`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Stopped {
     /// What became of every event.
@@ -405,8 +540,24 @@ impl fmt::Display for Stopped {
             let name = &stage.name;
             match &stage.ended {
                 Ended::Overdue => write!(f, "{separator}stage {name:?} has not returned")?,
-                Ended::Poisoned(poisoned) => write!(f, "{separator}stage {name:?}: {poisoned}")?,
+                Ended::Poisoned(poisoned) => {
+                    let text = poisoned.to_string();
+                    let why = self.report.poisoned.as_ref().unwrap_or(&text);
+                    write!(f, "{separator}stage {name:?}: {why}")?;
+                }
                 Ended::Unusable(cause) => write!(f, "{separator}stage {name:?}: {cause}")?,
+                ended if stage.is_held => {
+                    let failed_at = match ended {
+                        Ended::Failed(failure) => failure.sequence,
+                        _ => None,
+                    };
+                    // The event that it failed at comes again.
+                    let events = stage.left + u64::from(failed_at.is_some());
+                    write!(
+                        f,
+                        "{separator}stage {name:?} left its place, and {events} events, to the next of its name"
+                    )?;
+                }
                 _ if stage.left > 0 => {
                     write!(f, "{separator}stage {name:?} left {} events", stage.left)?;
                 }
@@ -418,4 +569,79 @@ impl fmt::Display for Stopped {
     }
 }
 
+/// As its text: this is what a `main` shows that returns it.
+impl fmt::Debug for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error for Stopped {}
+
+/// Who poisoned a ring, and why, as far as it is known.
+fn why_poisoned(snapshot: &Snapshot, poisoned: Poisoned) -> String {
+    let member = |row| snapshot.members.iter().find(|member| member.row == row);
+    match poisoned.row.and_then(member) {
+        Some(member) if !member.name.is_empty() => format!("{poisoned}, {:?}", member.name),
+        _ => poisoned.to_string(),
+    }
+}
+
+#[cfg(feature = "serde")]
+fn as_texts<S: serde::Serializer>(failures: &[Arc<Failure>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(failures.iter().map(|failure| failure.to_string()))
+}
+
+/// A table of the stages, and below it what else there is to say.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["stage", "handled", "skipped", "failed", "left"]);
+        table.add_columns(Metrics::COLUMNS);
+        if self
+            .stages
+            .iter()
+            .any(|stage| stage.metrics.times.is_some())
+        {
+            table.add_columns(TimesRead::COLUMNS);
+        }
+        table.add_columns(["ended"]);
+        for stage in &self.stages {
+            let counts = [stage.handled, stage.skipped, stage.failed, stage.left];
+            table.begin(&stage.name, counts.map(|count| count.to_string()));
+            table.add(stage.metrics.cells());
+            if let Some(times) = &stage.metrics.times {
+                table.add(times.cells());
+            }
+            let held = if stage.is_held { ", place held" } else { "" };
+            table.end(format!("{}{held}", stage.ended));
+        }
+        write!(f, "{table}")?;
+        for stage in self.stages.iter().filter(|stage| stage.missed > 0) {
+            let StageReport { name, missed, .. } = stage;
+            writeln!(
+                f,
+                "stage {name:?} joined behind {missed} events that it never saw"
+            )?;
+        }
+        for (index, feed) in self.feeds.iter().enumerate() {
+            writeln!(f, "feed {index}: {feed}")?;
+        }
+        if self.folded_feeds.feeds > 0 {
+            let FoldedFeeds { feeds, metrics } = self.folded_feeds;
+            writeln!(f, "{feeds} feeds that have ended: {metrics}")?;
+        }
+        if let Some(poisoned) = &self.poisoned {
+            writeln!(f, "{poisoned}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "{failure}")?;
+        }
+        if self.more_failures > 0 {
+            writeln!(f, "and {} more failures", self.more_failures)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use annulus_ring::{Consumer, MutableConsumer, Wait};
+use annulus_ring::{Consumer, MutableConsumer, OnDeath, Start, Wait};
 
 use crate::failure::{DeadLetter, Failure, OnFailure, Verdict};
 use crate::handler::{Each, Handler, HandlerMut, Outcome};
@@ -42,7 +42,27 @@ pub struct Settings {
     /// The core that it is pinned to.
     #[cfg_attr(feature = "serde", serde(default))]
     pub core: Option<usize>,
+    /// The cores that it may run on, with that one; none for all.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub cores: Vec<usize>,
+    /// The first event that it is given, if it does not go on in the place of a stage of its name that has died.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::topology::StartAs"))]
+    pub start: Start,
+    /// What becomes of its place in the ring if it dies; see [`Stage::on_death`].
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, deserialize_with = "crate::topology::on_death")
+    )]
+    pub on_death: Option<OnDeath>,
+    /// How long others wait for its successor if it dies and is held; none for ever.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub hold_for: Option<Duration>,
     /// How it waits for events.
+    ///
+    /// By default it naps once it has waited for a while: it sees an event up to 100 µs later then, costs some 7 % of a
+    /// core while nothing happens, and nobody has to wake it. [`Wait::Park`] costs nothing while nothing happens, and
+    /// a publication pays for waking it, with a system call: so it is not the default, also where the ring would
+    /// allow it. [`Wait::Spin`] and [`Wait::Yield`] cost a core, [`Wait::Backoff`] about half of one.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::topology::WaitAs"))]
     pub wait: Wait,
     /// How many events it takes at most at a time; none for as many as there are.
@@ -70,11 +90,36 @@ impl Settings {
             name: name.into(),
             after: Vec::new(),
             core: None,
+            cores: Vec::new(),
+            start: Start::default(),
+            on_death: None,
+            hold_for: None,
             wait: Wait::default(),
             batch_limit: None,
             on_failure: OnFailure::default(),
             idle_every: None,
             limit: None,
+        }
+    }
+
+    /// All cores that it may run on, in order; none for all that there are.
+    pub(crate) fn all_cores(&self) -> Vec<usize> {
+        let mut cores = self.cores.clone();
+        cores.extend(self.core);
+        cores.sort_unstable();
+        cores.dedup();
+        cores
+    }
+
+    /// Whether its place is held if it dies or fails.
+    ///
+    /// On a ring that processes share it is, if nothing is said: a stage does something about each event, and the ring
+    /// cannot tell which ones it had not come to yet. Events that are lost without a word are worse than
+    /// producers that wait, and can be seen to. On the heap a stage dies with everybody else.
+    pub(crate) fn holds(&self, is_shared: bool) -> bool {
+        match self.on_death {
+            Some(on_death) => on_death == OnDeath::Hold,
+            None => is_shared,
         }
     }
 }
@@ -244,6 +289,82 @@ impl<T: 'static> Stage<T> {
     #[must_use]
     pub fn core(mut self, core: usize) -> Self {
         self.settings.core = Some(core);
+        self
+    }
+
+    /// Lets its thread run on these cores, and no others.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::Stage;
+    /// let screen = Stage::each("screen", |_: &u64, _| ()).cores([2, 3]);
+    /// ```
+    #[must_use]
+    pub fn cores(mut self, cores: impl IntoIterator<Item = usize>) -> Self {
+        self.settings.cores.extend(cores);
+        self
+    }
+
+    /// Sets the first event that it is given; by default the next one.
+    ///
+    /// On a ring that processes share it goes on in the place of a stage of its name that has died, if that is
+    /// [held](Stage::on_death), wherever it was to start.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::{Pipeline, Stage};
+    /// # use annulus::ring::{Ring, Start};
+    /// # let ring = Ring::builder(64).build(u64::default)?;
+    /// let journal = ring.consumer("journal").join()?;
+    /// let mut feed = ring.producer()?;
+    /// feed.publish_value(7)?;
+    /// let replay = Stage::each("replay", |_: &u64, _| ()).start(Start::Oldest);
+    /// let running = Pipeline::on(&ring).stage(replay).start()?;
+    /// drop((feed, journal));
+    /// assert_eq!(running.join()?.stages[0].handled, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.settings.start = start;
+        self
+    }
+
+    /// Sets what becomes of its place in the ring if its process dies, or if it fails and that
+    /// stops its pipeline: whether it is held for the next stage, or consumer, of its name.
+    ///
+    /// There it is [held](OnDeath::Hold) by default: the next one goes on where this one had released, and is given
+    /// again what it had in hand; it comes after what this one came after, as far as that is held, too. Until then producers wait once the ring is full, and stages after it, so nothing is lost.
+    /// That suits whatever acts upon events: a gateway, a journal, a risk check. What only shows the latest, and whose
+    /// absence must not hold up anybody, says [`OnDeath::Release`]: what was published before the next one joins
+    /// is not for it, and the [report](crate::StageReport::missed) says how much that was. In between lies
+    /// [`Stage::hold_for`].
+    ///
+    /// On the heap, where threads die together, it is released by default. Where it is to be held it is, by a pipeline that
+    /// does not [own](crate::Pipeline::owns_ring) the ring.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus::Stage;
+    /// # use annulus::ring::OnDeath;
+    /// # use std::time::Duration;
+    /// let screen = Stage::each("screen", |_: &u64, _| ()).on_death(OnDeath::Release);
+    /// let gateway = Stage::each("gateway", |_: &u64, _| ()).hold_for(Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub fn on_death(mut self, on_death: OnDeath) -> Self {
+        self.settings.on_death = Some(on_death);
+        self
+    }
+
+    /// Sets how long others wait for its successor if it dies and is held; by default for ever. Then a producer that
+    /// waits for it fails, and stages after it go on waiting with a [warning](crate::Warning::HeldUp).
+    ///
+    /// # Examples
+    /// See [`Stage::on_death`].
+    #[must_use]
+    pub fn hold_for(mut self, time: Duration) -> Self {
+        self.settings.hold_for = Some(time);
         self
     }
 

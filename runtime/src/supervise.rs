@@ -44,6 +44,7 @@ pub(crate) fn start(control: &Arc<Control>, on_slow: Option<OnSlow>) -> io::Resu
 
 fn watch(control: &Control, interval: Duration, mut on_slow: OnSlow) {
     if !control.is_to_begin() {
+        let _ = caught(|| drop(on_slow));
         return;
     }
     // When each stage began the batch that was told last.
@@ -60,6 +61,7 @@ fn watch(control: &Control, interval: Duration, mut on_slow: OnSlow) {
             }
         }
     }
+    let _ = caught(|| drop(on_slow)); // Nobody is there to hear of a panic.
 }
 
 fn slow(post: &Post, busy_since: u64) -> Option<Slow> {

@@ -17,7 +17,7 @@ use crate::stage::{Settings, Stage};
 /// # #[cfg(feature = "serde")]
 /// let topology: Topology = serde_json::from_str(r#"{"stages": [
 ///     {"name": "journal", "wait": "park"},
-///     {"name": "risk", "after": ["journal"], "on_failure": {"then": "skip"}}
+///     {"name": "risk", "after": ["journal"], "on_failure": {"then": "skip"}, "on_death": "release"}
 /// ]}"#)?;
 /// # #[cfg(not(feature = "serde"))]
 /// # let topology = Topology { stages: vec![Settings::named("journal")], ..Topology::default() };
@@ -37,6 +37,9 @@ pub struct Topology {
     /// Where those run that are not given a core.
     #[cfg_attr(feature = "serde", serde(default))]
     pub placement: Placement,
+    /// Whether the ring ends with the pipeline; by default as [`Pipeline::owns_ring`] says.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub owns_ring: Option<bool>,
 }
 
 impl Topology {
@@ -53,6 +56,9 @@ impl Topology {
         mut handler: impl FnMut(&str) -> Option<Stage<T>>,
     ) -> Result<Pipeline<T>, StartError> {
         let mut pipeline = Pipeline::on(ring).place(self.placement);
+        if let Some(owns) = self.owns_ring {
+            pipeline = pipeline.owns_ring(owns);
+        }
         for settings in self.stages {
             let stage = handler(&settings.name).ok_or_else(|| StartError::NoHandler {
                 stage: settings.name.clone(),
@@ -61,6 +67,34 @@ impl Topology {
         }
         Ok(pipeline)
     }
+}
+
+/// How what becomes of a stage's place by its death is written in a file: `"hold"` or `"release"`.
+#[cfg(feature = "serde")]
+pub(crate) fn on_death<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<annulus_ring::OnDeath>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum OnDeathAs {
+        Hold,
+        Release,
+    }
+    let on_death: Option<OnDeathAs> = serde::Deserialize::deserialize(from)?;
+    Ok(on_death.map(|on_death| match on_death {
+        OnDeathAs::Hold => annulus_ring::OnDeath::Hold,
+        OnDeathAs::Release => annulus_ring::OnDeath::Release,
+    }))
+}
+
+/// How [`Start`](annulus_ring::Start) is written in a file: `"next"`, `"oldest"`, or `{"at": 7}`.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(remote = "annulus_ring::Start", rename_all = "snake_case")]
+pub(crate) enum StartAs {
+    Next,
+    Oldest,
+    At(annulus_ring::Sequence),
 }
 
 /// How [`Wait`](annulus_ring::Wait) is written in a file.

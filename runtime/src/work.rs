@@ -1,11 +1,14 @@
 //! The loop that the thread of a stage runs, and what it does when a handler fails.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annulus_ring::{Batch, Consumer, MutableBatch, MutableConsumer, NotReady, Poisoned};
+use annulus_ring::{
+    Batch, Consumer, MutableBatch, MutableConsumer, NotReady, Poisoned, Ring, Sequence,
+};
 
-use crate::control::{ABORTED, Control, Ended, FAILED, Post};
+use crate::control::{ABORTED, Control, Departure, Ended, FAILED, Post};
 use crate::failure::{Cause, DeadLetter, During, Failure, Verdict, caught, guarded};
 use crate::handler::{Handler, HandlerError, HandlerMut};
 use crate::lot::sealed::{Batched, Holds};
@@ -13,10 +16,15 @@ use crate::lot::{Idle, Lot, Pace};
 use crate::metrics::{elapsed, ticks};
 use crate::pin;
 
+/// How long a stage waits for events before it looks whether it is to leave: nobody wakes it for that. Four times a second
+/// is seldom enough not to be noticed by others, where the stage parks, too.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// What a stage does on its thread, but for its handler.
 pub(crate) struct Work<I: Inlet> {
     pub(crate) inlet: I,
-    pub(crate) core: Option<usize>,
+    /// The cores that it is pinned to; none for anywhere.
+    pub(crate) cores: Vec<usize>,
     pub(crate) place: Place<I::Event>,
     pub(crate) policy: Policy<I::Event>,
 }
@@ -26,10 +34,17 @@ pub(crate) struct Place<T> {
     pub(crate) index: usize,
     pub(crate) control: Arc<Control>,
     pub(crate) post: Arc<Post>,
+    pub(crate) ring: Ring<T>,
     pub(crate) idle_every: Option<Duration>,
+    /// Whether its place in the ring is held if it goes before it has handled what it was to.
+    pub(crate) holds: bool,
     /// When an event was published, if the pipeline is timed; and who hands events over to this stage.
     pub(crate) published: Option<Published<T>>,
     pub(crate) before: Vec<Arc<Post>>,
+    /// How many of its waits were those of one that it interrupted to look around.
+    pub(crate) looks: Cell<u64>,
+    /// Whether it was taken out of the ring.
+    pub(crate) is_evicted: Cell<bool>,
 }
 
 /// What becomes of failures.
@@ -46,9 +61,12 @@ impl<I: Inlet> Work<I> {
     /// Builds the handler, runs it until the ring or the handler ends, and leaves.
     pub(crate) fn run<H: Handles<I>>(mut self, build: impl FnOnce() -> H) {
         if !self.place.control.is_to_begin() {
+            self.inlet.leave(self.place.post.has_resumed);
+            let _ = caught(|| drop((build, self.policy, self.place)));
             return;
         }
-        let pinned = self.core.map(pin::pin);
+        let pinned = (!self.cores.is_empty()).then(|| pin::pin(&self.cores));
+        self.inlet.bind_to_this_thread();
         self.place.control.runs_here(self.place.index, pinned);
         let mut handler = None;
         // What is the user's is caught where it is called. Should anything else panic, all are told as well.
@@ -58,10 +76,18 @@ impl<I: Inlet> Work<I> {
         // Before the handler stops, which may take its time, and before the stage leaves: nobody after it is to be
         // given what it has not handled. Who hears of a failure finds the cause; who aborts may be about to say so.
         match ended {
-            Ended::Failed(_) => self.inlet.consumer().poison(FAILED),
-            Ended::Aborted => self.inlet.consumer().poison(ABORTED),
+            Ended::Failed(_) if self.place.control.owns_ring() => {
+                self.inlet.consumer().poison(FAILED);
+            }
+            Ended::Failed(_) => self.place.control.leave(0, true),
+            Ended::Aborted if self.place.control.owns_ring() => {
+                self.inlet.consumer().poison(ABORTED);
+            }
             _ => {}
         }
+        let next = next_of(&self.inlet);
+        let is_short = self.place.is_short(next, &ended);
+        self.place.control.is_done(self.place.index, is_short);
         if let Some(handler) = handler {
             self.place.stop::<I, _>(handler);
         }
@@ -92,6 +118,9 @@ impl<I: Inlet> Work<I> {
         let mut pace = Pace::default();
         let past = Some(Instant::now()); // With this deadline it looks, and does not wait.
         loop {
+            if let Some(at) = place.control.leave_at() {
+                place.leave_at(at, inlet, policy, handler)?;
+            }
             let why = match inlet.next_batch(past) {
                 Ok(batch) => {
                     place.handle::<I, _>(policy, handler, &mut pace, batch)?;
@@ -101,10 +130,15 @@ impl<I: Inlet> Work<I> {
             };
             match why {
                 // A dead stage before this one, in another process, may yet be succeeded.
-                NotReady::Idle | NotReady::Gated | NotReady::Held { .. } => {}
-                NotReady::Closed => return place.drain(inlet, policy, handler),
+                NotReady::Idle | NotReady::Gated | NotReady::Held { .. } => place.held_up(why),
+                NotReady::Closed => return place.drain(inlet, policy, handler, Ended::Drained),
                 NotReady::Poisoned(poisoned) => return Err(place.how_poisoned(poisoned)),
                 NotReady::Unusable(cause) => return Err(Ended::Unusable(cause)),
+                // Whoever did that lets those behind it go on; they are not to do so for long, if its failures stop them.
+                NotReady::Evicted { .. } => {
+                    place.is_evicted.set(true);
+                    return Err(place.fail(policy, During::Wait, Cause::Error(Box::new(why))));
+                }
                 _ => return Err(Ended::Drained), // Nothing else ends a ring.
             }
             place.count(inlet);
@@ -112,8 +146,22 @@ impl<I: Inlet> Work<I> {
             let deadline = place
                 .idle_every
                 .and_then(|every| Instant::now().checked_add(every));
-            if let Ok(batch) = inlet.next_batch(deadline) {
-                place.handle::<I, _>(policy, handler, &mut pace, batch)?;
+            loop {
+                let look_at = Instant::now() + LOOK_EVERY;
+                let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
+                match inlet.next_batch(Some(until)) {
+                    Ok(batch) => place.handle::<I, _>(policy, handler, &mut pace, batch)?,
+                    Err(why @ (NotReady::Idle | NotReady::Gated | NotReady::Held { .. }))
+                        if place.control.leave_at().is_none()
+                            && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
+                    {
+                        place.looks.set(place.looks.get() + 1);
+                        place.held_up(why);
+                        continue;
+                    }
+                    Err(_) => {} // The next look tells.
+                }
+                break;
             }
         }
     }
@@ -127,25 +175,96 @@ impl<I: Inlet> Work<I> {
             ..
         } = self;
         place.count(&inlet);
-        let held = Holds::held(&inlet).last().map(|(sequence, _)| sequence + 1);
-        let left_at = inlet.consumer().position().max(place.post.start);
-        place.post.left_at.set(left_at.max(held.unwrap_or(0)));
-        drop(inlet);
+        let left_at = next_of(&inlet).max(place.post.start);
+        place.post.left_at.set(left_at);
+        place.depart(inlet, left_at, &ended);
         let Policy {
             decide,
             dead_letters,
         } = policy;
         let _ = caught(|| drop(decide)); // They are gone, whatever they say to it.
         let _ = caught(|| drop(dead_letters));
-        place.control.ran_on(place.index, pin::current_core());
-        place.control.ended(place.index, ended);
+        let Place {
+            control,
+            index,
+            published,
+            ..
+        } = place;
+        let _ = caught(|| drop(published));
+        control.ran_on(index, pin::current_core());
+        control.ended(index, ended);
     }
+}
+
+/// The first sequence that a stage has not been given.
+fn next_of<I: Inlet>(inlet: &I) -> Sequence {
+    let held = Holds::held(inlet).last().map(|(sequence, _)| sequence + 1);
+    inlet.consumer().position().max(held.unwrap_or(0))
 }
 
 /// A loop ends only by an [`Ended`].
 pub(crate) enum Never {}
 
 impl<T> Place<T> {
+    /// Makes known whether a dead consumer holds it up that nobody has succeeded in time.
+    fn held_up(&self, why: NotReady) {
+        match why {
+            NotReady::Held { row } => self.post.held_up_by.set(row as u64 + 1),
+            NotReady::Idle => self.post.held_up_by.set(0),
+            _ => {} // Between two looks for the dead it is gated, and knows no more.
+        }
+    }
+
+    /// The pipeline leaves: so does the stage, if it has handled what lies below `at`, and holds nothing any more.
+    #[cold]
+    fn leave_at<I: Inlet<Event = T>, H: Handles<I>>(
+        &self,
+        at: Sequence,
+        inlet: &mut I,
+        policy: &mut Policy<T>,
+        handler: &mut H,
+    ) -> Result<(), Ended> {
+        if self.control.is_aborted() {
+            return Err(Ended::Aborted);
+        }
+        if let Some(failure) = self.control.cause() {
+            return Err(Ended::Stopped(failure));
+        }
+        if next_of(inlet) < at {
+            return Ok(());
+        }
+        self.drain(inlet, policy, handler, Ended::Left)?;
+        Ok(())
+    }
+
+    /// Whether it goes before it has handled what it was to, or is to leave its place to the next of its name anyhow.
+    fn is_short(&self, next: Sequence, ended: &Ended) -> bool {
+        match ended {
+            Ended::Failed(_) | Ended::Stopped(_) => true,
+            Ended::Left => self.control.keeps_places(),
+            Ended::Aborted => self.control.keeps_places() || next < self.ring.snapshot().published,
+            _ => false,
+        }
+    }
+
+    /// Leaves the ring: for good, or with its place held for the next of its name, if the pipeline has not done what it
+    /// was to.
+    fn depart<I: Inlet<Event = T>>(&self, inlet: I, next: Sequence, ended: &Ended) {
+        let is_of_all = matches!(
+            ended,
+            Ended::Failed(_) | Ended::Stopped(_) | Ended::Left | Ended::Aborted
+        );
+        if self.control.owns_ring() || !is_of_all {
+            return inlet.leave(false);
+        }
+        let is_short = self.control.wait_until_all_are_done();
+        let is_held = is_short && self.holds && !self.is_evicted.get();
+        let published = self.ring.snapshot().published.max(next);
+        inlet.leave(is_held);
+        // It is told once.
+        let _ = self.post.departure.set(Departure { published, is_held });
+    }
+
     /// Stops the handler, and drops it.
     fn stop<I: Inlet, H: Handles<I>>(&self, mut handler: H) {
         let stopped = [guarded(|| handler.on_stop()), caught(|| drop(handler))];
@@ -358,20 +477,25 @@ impl<T> Place<T> {
         inlet: &mut I,
         policy: &mut Policy<T>,
         handler: &mut H,
+        ended: Ended,
     ) -> Result<Never, Ended> {
         const POLL: Duration = Duration::from_millis(1);
         while Holds::held(inlet).next().is_some() {
             self.idle(inlet, policy, handler, true)?;
-            if let Err(NotReady::Poisoned(poisoned)) =
-                inlet.next_batch(Some(Instant::now())).map(drop)
-            {
+            if let Some(poisoned) = self.ring.snapshot().poisoned {
                 return Err(self.how_poisoned(poisoned));
+            }
+            match self.control.cause() {
+                _ if self.control.owns_ring() => {} // It hears of the poison.
+                _ if self.control.is_aborted() => return Err(Ended::Aborted),
+                Some(failure) => return Err(Ended::Stopped(failure)),
+                None => {}
             }
             if Holds::held(inlet).next().is_some() {
                 self.control.pause(self.idle_every.unwrap_or(POLL));
             }
         }
-        Err(Ended::Drained)
+        Err(ended)
     }
 
     #[cold]
@@ -386,7 +510,7 @@ impl<T> Place<T> {
     /// Makes what the consumer counts known.
     fn count<I: Inlet>(&self, inlet: &I) {
         let counters = &self.post.counters;
-        counters.waited(inlet.consumer().waits());
+        counters.waited(inlet.consumer().waits(), self.looks.get());
         counters.skipped.set(inlet.consumer().skipped());
     }
 }
@@ -424,6 +548,11 @@ pub(crate) trait Inlet: Holds<Self::Event> + Sized + 'static {
     fn next_batch(&mut self, deadline: Option<Instant>) -> Result<Self::Batch<'_>, NotReady>;
 
     fn consumer(&self) -> &Consumer<Self::Event>;
+
+    fn bind_to_this_thread(&mut self);
+
+    /// Leaves the ring, for good or with its place held for the next of its name.
+    fn leave(self, is_held: bool);
 }
 
 impl<T: 'static> Inlet for Consumer<T> {
@@ -441,6 +570,18 @@ impl<T: 'static> Inlet for Consumer<T> {
     fn consumer(&self) -> &Consumer<T> {
         self
     }
+
+    fn bind_to_this_thread(&mut self) {
+        Consumer::bind_to_this_thread(self);
+    }
+
+    fn leave(self, is_held: bool) {
+        if is_held {
+            self.leave_held();
+        } else {
+            Consumer::leave(self);
+        }
+    }
 }
 
 impl<T: 'static> Inlet for MutableConsumer<T> {
@@ -457,6 +598,18 @@ impl<T: 'static> Inlet for MutableConsumer<T> {
 
     fn consumer(&self) -> &Consumer<T> {
         self
+    }
+
+    fn bind_to_this_thread(&mut self) {
+        MutableConsumer::bind_to_this_thread(self);
+    }
+
+    fn leave(self, is_held: bool) {
+        if is_held {
+            self.leave_held();
+        } else {
+            MutableConsumer::leave(self);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod graphs;
 mod holding;
 mod joining;
 mod layouts;
+mod leaving;
 mod members;
 mod messages;
 mod mutable;

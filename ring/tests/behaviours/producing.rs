@@ -596,3 +596,70 @@ fn a_clone_of_a_producer_publishes_into_the_same_ring() {
         assert_eq!(not_ready(&mut reader), NotReady::Closed);
     }
 }
+
+/// It would wait for itself.
+#[test]
+fn c40_a_claim_that_waits_for_what_its_own_thread_has_in_hand_is_an_error() {
+    for (_, capacity, ring) in rings() {
+        let mut mine = consumer(&ring, "mine");
+        let row = mine.row();
+        mine.bind_to_this_thread();
+        let mut feed = feed(&ring);
+        publish(&mut feed, capacity);
+        let own = ClaimError::HeldUpByOwnStage { row };
+        for _ in 0..3 {
+            assert_eq!(feed.publish(|_| unreachable!()), Err(own));
+            assert_eq!(feed.publish_batch(1, |_| unreachable!()), Err(own));
+            assert_eq!(feed.claim(1).map(drop), Err(own));
+            let deadline = in_a_minute();
+            assert_eq!(
+                feed.publish_deadline(deadline, |_| unreachable!()),
+                Err(own)
+            );
+            // Who does not wait is told no more than that the ring is full.
+            assert_eq!(feed.try_publish(|_| unreachable!()), Err(FULL));
+        }
+        // What it releases is free, and not a slot more.
+        let mut batch = mine.next_batch().unwrap();
+        batch.release(1);
+        publish(&mut feed, 1);
+        assert_eq!(feed.publish(|_| unreachable!()), Err(own));
+        drop(batch);
+        assert_eq!(read(&mut mine).len(), 1);
+    }
+}
+
+/// No false alarm: somebody else can move what is in the way.
+#[test]
+fn c40_a_claim_waits_for_all_that_other_threads_have_in_hand() {
+    for (kind, capacity, ring) in rings() {
+        let mut mine = consumer(&ring, "mine");
+        mine.bind_to_this_thread();
+        let mut theirs = consumer(&ring, "theirs");
+        let mut feed = feed(&ring);
+        publish(&mut feed, capacity);
+        assert_eq!(read(&mut mine).len(), capacity);
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert_eq!(feed.publish_deadline(soon, |_| unreachable!()), Err(FULL));
+        assert_eq!(read(&mut theirs).len(), capacity);
+        publish(&mut feed, capacity);
+
+        // Of another ring; and one that has gone.
+        let other = self::ring(capacity, kind);
+        let mut of_other = self::feed(&other);
+        let late = consumer(&other, "late");
+        publish(&mut of_other, capacity);
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert_eq!(
+            of_other.publish_deadline(soon, |_| unreachable!()),
+            Err(FULL)
+        );
+        drop(late);
+        drop((mine, theirs));
+        let held_up = consumer(&ring, "in the same row");
+        let soon = Instant::now() + Duration::from_millis(1);
+        let full = (0..=capacity).find_map(|_| feed.publish_deadline(soon, |_| ()).err());
+        assert_eq!(full, Some(FULL));
+        drop(held_up);
+    }
+}

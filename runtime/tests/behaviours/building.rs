@@ -169,8 +169,7 @@ fn b5_a_core_that_is_not_there_is_an_error() {
     assert_eq!((stage.as_str(), *core), ("a", usize::MAX));
     assert!(!available.is_empty() && available.is_sorted());
     let expected = format!(
-        "stage \"a\" is to be pinned to core {core}, which this process does not have: choose one of \
-         {available:?}"
+        "stage \"a\" is to be pinned to core {core}, which the system refuses: choose one of {available:?}"
     );
     assert_eq!(error.to_string(), expected);
 }

@@ -1,9 +1,9 @@
 //! Describing: drawings of pipelines, and pipelines from a file.
 
 use annulus::ring::Producers::One;
-use annulus::{Pipeline, Placement, Settings, Stage, StartError, Topology};
+use annulus::{OnFailure, Pipeline, Placement, Settings, Stage, StartError, Topology};
 
-use crate::{A_MINUTE, KINDS, Log, ended, feed, logging, publish, ring};
+use crate::{A_MINUTE, Gate, KINDS, Log, ended, feed, gated, logging, publish, ring};
 
 #[test]
 fn a_drawing_shows_stages_cores_changes_and_other_consumers() {
@@ -50,7 +50,7 @@ fn diamond() -> Topology {
             settings("journal", &[]),
             settings("book", &[]),
         ],
-        placement: Placement::Anywhere,
+        ..Topology::default()
     }
 }
 
@@ -110,11 +110,138 @@ fn placement_is_taken_from_the_topology() {
     ended(running.stop(A_MINUTE));
 }
 
+/// A pipeline with most of what a report can tell.
+fn eventful() -> annulus::Report {
+    let ring = ring(64, One);
+    let risk = Stage::each("risk", |event: &u64, _| match event {
+        3 => Err("too many shares"),
+        _ => Ok(()),
+    });
+    let running = Pipeline::on(&ring)
+        .stage(logging("journal", &Log::new()))
+        .stage(risk.after(["journal"]).on_failure(OnFailure::SKIP))
+        .timed_by(|_| annulus::ticks())
+        .start()
+        .unwrap();
+    publish(&mut feed(&running), 0..8);
+    ended(running.stop(A_MINUTE))
+}
+
+#[test]
+fn c47_a_report_is_a_table_that_can_be_read() {
+    let report = eventful();
+    let text = report.to_string();
+    let lines: Vec<Vec<_>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0][..5],
+        ["stage", "handled", "skipped", "failed", "left"]
+    );
+    assert_eq!(lines[0].last(), Some(&"ended"));
+    assert_eq!(lines[1][..5], ["journal", "8", "0", "0", "0"]);
+    assert_eq!(lines[2][..5], ["risk", "7", "0", "1", "0"]);
+    assert!(
+        lines[1..3]
+            .iter()
+            .all(|line| line.last() == Some(&"drained"))
+    );
+    assert_eq!(lines[3].join(" "), "feed 0: 0 dropped, 0 waits, 0 parks");
+    assert_eq!(
+        lines[4].join(" "),
+        "stage \"risk\" failed at event 3: too many shares"
+    );
+    assert_eq!(lines.len(), 5, "{text}");
+    let widths: Vec<_> = text.lines().take(3).map(|line| line.find("  ")).collect();
+    assert!(widths.iter().all(Option::is_some), "{text}");
+
+    let metrics = report.stages[0].metrics.to_string();
+    let titles = metrics.lines().next().unwrap();
+    assert!(
+        titles.starts_with("events") && titles.contains("batch p50/p99"),
+        "{metrics}"
+    );
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn c47_a_report_can_be_written_to_a_file() {
+    let report = serde_json::to_value(eventful()).unwrap();
+    let risk = &report["stages"][1];
+    assert_eq!(
+        (&risk["name"], &risk["handled"], &risk["ended"]),
+        (&"risk".into(), &7.into(), &"drained".into())
+    );
+    assert_eq!(
+        report["failures"][0],
+        "stage \"risk\" failed at event 3: too many shares"
+    );
+    assert_eq!(report["feeds"][0]["dropped"], 0);
+    assert_eq!(risk["metrics"]["batch_sizes"]["sum"], 8);
+    assert!(risk["metrics"]["times"]["batch_ns"]["p99"].is_u64());
+}
+
+/// What a `main` shows that returns it is its `Debug`.
+#[test]
+fn c44_an_error_that_ends_a_program_shows_its_text() {
+    let error = Pipeline::on(&ring(4, One)).start().unwrap_err();
+    assert_eq!(format!("{error:?}"), "the pipeline has no stages: add one");
+
+    let refuses = Stage::each("risk", |_: &u64, _| Err::<(), _>("too many shares"));
+    let running = Pipeline::on(&ring(4, One)).stage(refuses).start().unwrap();
+    let mut feed = feed(&running);
+    feed.publish(|_| ()).unwrap();
+    let error = std::iter::from_fn(|| Some(feed.publish(|_| ()))).find_map(Result::err);
+    let failed = "stage \"risk\" failed at event 0: too many shares";
+    assert_eq!(
+        format!("{:?}", error.unwrap()),
+        format!("the pipeline has stopped: {failed}")
+    );
+    let stopped = running.join().unwrap_err();
+    assert!(format!("{stopped:?}").starts_with(failed), "{stopped:?}");
+}
+
+/// It was a number, to all who had nothing to do with the pipeline.
+#[test]
+fn c45_a_poison_by_a_pipeline_says_what_happened_and_to_which_stage() {
+    let ring = ring(64, One);
+    let mut book = ring.consumer("book").join().unwrap();
+    let bystander = Pipeline::on(&ring)
+        .stage(logging("screen", &Log::new()))
+        .start()
+        .unwrap();
+    let (gate, log) = (Gate::default(), Log::new());
+    let held_up = gated("held up", &gate, &log);
+    let refuses = Stage::each("risk", |_: &u64, _| Err::<(), _>("too many shares"));
+    let running = Pipeline::on(&ring)
+        .stages([refuses, held_up])
+        .start()
+        .unwrap();
+    let mut feed = ring.producer().unwrap();
+    feed.publish_value(7).unwrap();
+    let why = loop {
+        if let Err(ended) = book.next_batch() {
+            break ended.to_string();
+        }
+    };
+    let expected =
+        "the ring was poisoned because a stage of a pipeline failed: the member in row 2";
+    assert_eq!(why, expected);
+    let stopped = bystander.join().unwrap_err();
+    assert!(
+        stopped.to_string().contains("a stage of a pipeline failed"),
+        "{stopped}"
+    );
+    gate.open();
+    assert!(running.join().is_err());
+}
+
 #[cfg(feature = "serde")]
 mod from_a_file {
     use std::time::Duration;
 
-    use annulus::ring::Wait;
+    use annulus::ring::{OnDeath, Start, Wait};
     use annulus::{OnFailure, Placement, Settings, Topology};
 
     fn read(json: &str) -> serde_json::Result<Topology> {
@@ -138,8 +265,13 @@ mod from_a_file {
                             "then": "detach"
                         },
                         "idle_every": {"secs": 7, "nanos": 0},
-                        "limit": {"secs": 8, "nanos": 0}
+                        "limit": {"secs": 8, "nanos": 0},
+                        "cores": [4, 5],
+                        "start": {"at": 9},
+                        "on_death": "release",
+                        "hold_for": {"secs": 10, "nanos": 0}
                     },
+                    {"name": "g", "start": "oldest", "on_death": "hold"},
                     {"name": "c", "wait": "spin", "on_failure": {"then": "stop"}},
                     {"name": "d", "wait": "yield", "on_failure": {"again": "never", "then": "skip"}},
                     {"name": "e", "wait": "backoff", "on_failure": {
@@ -147,7 +279,8 @@ mod from_a_file {
                     }},
                     {"name": "f", "wait": "park", "core": null, "on_failure": {}}
                 ],
-                "placement": {"one_each": {"leave": 1}}
+                "placement": {"one_each": {"leave": 1}},
+                "owns_ring": false
             }"#,
         );
         let mut b = Settings::named("b");
@@ -162,6 +295,13 @@ mod from_a_file {
         b.on_failure = OnFailure::DETACH.after_rewinds(5, Duration::from_secs(6));
         b.idle_every = Some(Duration::from_secs(7));
         b.limit = Some(Duration::from_secs(8));
+        b.cores = vec![4, 5];
+        b.start = Start::At(9);
+        b.on_death = Some(OnDeath::Release);
+        b.hold_for = Some(Duration::from_secs(10));
+        let mut g = Settings::named("g");
+        g.start = Start::Oldest;
+        g.on_death = Some(OnDeath::Hold);
         let named = |name, wait, on_failure| {
             let mut settings = Settings::named(name);
             settings.wait = wait;
@@ -171,6 +311,7 @@ mod from_a_file {
         let stages = vec![
             Settings::named("a"),
             b,
+            g,
             named("c", Wait::Spin, OnFailure::STOP),
             named("d", Wait::Yield, OnFailure::SKIP),
             named(
@@ -180,8 +321,12 @@ mod from_a_file {
             ),
             named("f", Wait::Park, OnFailure::default()),
         ];
-        let placement = Placement::OneEach { leave: 1 };
-        assert_eq!(topology.unwrap(), Topology { stages, placement });
+        let expected = Topology {
+            stages,
+            placement: Placement::OneEach { leave: 1 },
+            owns_ring: Some(false),
+        };
+        assert_eq!(topology.unwrap(), expected);
     }
 
     #[test]
@@ -194,6 +339,8 @@ mod from_a_file {
             r#"{"stages": [{"name": "a", "on_failure": {"then": "oops"}}]}"#,
             r#"{"stages": [{"name": "a", "on_failure": {"again": "oops"}}]}"#,
             r#"{"stages": [], "placement": "oops"}"#,
+            r#"{"stages": [{"name": "a", "start": "oops"}]}"#,
+            r#"{"stages": [{"name": "a", "on_death": "oops"}]}"#,
         ] {
             let error = read(json).unwrap_err().to_string();
             assert!(error.contains("`oops`"), "{error}");

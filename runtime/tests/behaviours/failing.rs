@@ -756,3 +756,46 @@ fn a_ring_that_somebody_else_poisons_ends_the_pipeline() {
         assert!(matches!(poisoned, Ended::Poisoned(poisoned) if poisoned.reason == 42));
     }
 }
+
+/// The second would have panicked while the first unwinds, which ends the program.
+#[test]
+fn c46_several_handlers_that_fail_to_stop_with_something_explosive_are_harmless() {
+    struct Explodes(bool);
+    impl Handler<u64> for Explodes {
+        fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
+            Ok(())
+        }
+
+        fn on_stop(&mut self) -> Result<(), HandlerError> {
+            if self.0 {
+                std::panic::panic_any(Bomb);
+            }
+            Err(Box::new(Explosive(Bomb)))
+        }
+    }
+    for kind in KINDS {
+        let handlers: Vec<_> = [true, false, true, false].map(Explodes).into();
+        let report = run(kind, 4, [Stage::new("a", handlers)]).unwrap();
+        assert_eq!(counts(&report.stages[0]), [4, 0, 0, 0]);
+        let [failure] = &*report.failures else {
+            panic!("{report:?}");
+        };
+        let expected = "stage \"a\" panicked in on_stop: without a message";
+        assert_eq!(failure.to_string(), expected);
+    }
+}
+
+/// The supervisor's thread ended by a panic whose payload panicked again, and took the program with it.
+#[test]
+fn c46_a_panic_in_the_drop_of_who_is_told_of_slow_stages_is_harmless() {
+    let told = Explosive(Bomb);
+    let stage = logging("a", &Log::new()).limit(Duration::from_secs(1));
+    let pipeline = annulus::Pipeline::on(&ring(4, annulus::ring::Producers::One)).stage(stage);
+    let running = pipeline
+        .on_slow(move |_| println!("{told}"))
+        .start()
+        .unwrap();
+    publish(&mut feed(&running), 0..4);
+    let report = running.stop(A_MINUTE).unwrap();
+    assert_eq!(counts(&report.stages[0]), [4, 0, 0, 0]);
+}

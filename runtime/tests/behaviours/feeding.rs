@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus::ring::{ClaimError, ProducerError, Producers, Ring, Wait};
-use annulus::{Feed, FeedError, Overflow, Pipeline, Running, Stage};
+use annulus::{Feed, FeedError, FoldedFeeds, Overflow, Pipeline, Running, Stage};
 
 use crate::{
     A_MINUTE, Gate, KINDS, Log, counts, ended, gated, logging, publish, publish_batch, ring, start,
@@ -353,4 +353,58 @@ fn b6_b11_events_of_many_producers_come_once_and_in_order_to_every_stage() {
                 .iter())
         );
     }
+}
+
+/// It waited for itself, until the stop and longer.
+#[test]
+fn c40_a_handler_that_publishes_into_its_own_full_ring_is_told_and_does_not_hang() {
+    let ring = ring(8, Producers::Many);
+    let mut out = ring.shared_producer().unwrap();
+    let answers = Stage::each("answers", move |event: &u64, _| {
+        if *event < 100 {
+            out.publish_value(event + 100)
+                .map_err(|rejected| rejected.cause)?;
+            out.publish_value(event + 200)
+                .map_err(|rejected| rejected.cause)?;
+        }
+        Ok::<_, ClaimError>(())
+    });
+    let running = start(&ring, [answers]);
+    let mut feed = running.feed(Overflow::WaitFor(A_MINUTE)).unwrap();
+    let error = (0..50).find_map(|event| feed.publish(|slot| *slot = event).err());
+    let error = error.expect("each event makes two more");
+    let FeedError::Failed(failure) = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        failure
+            .to_string()
+            .contains("and that one is this thread's"),
+        "{failure}"
+    );
+    assert!(running.join().is_err());
+}
+
+/// Their counts stayed in the report for ever, one by one.
+#[test]
+fn c41_what_many_short_lived_feeds_have_counted_is_folded() {
+    const FEEDS: u64 = 1_000;
+    let gate = Gate::default();
+    let log = Log::new();
+    let running = start(&ring(2, Producers::Many), [gated("a", &gate, &log)]);
+    let mut first = running.feed(Overflow::Wait).unwrap();
+    publish(&mut first, 0..2);
+    for _ in 0..FEEDS {
+        let mut feed = running.feed(Overflow::DropNewest).unwrap();
+        assert_eq!(feed.publish(|_| unreachable!()).unwrap(), None);
+    }
+    let told = running.feeds();
+    assert_eq!(told.len(), 64);
+    assert_eq!(told[0].dropped, 0, "it is there");
+    gate.open();
+    drop(first);
+    let report = ended(running.stop(A_MINUTE));
+    assert_eq!(report.feeds, told);
+    let FoldedFeeds { feeds, metrics, .. } = report.folded_feeds;
+    assert_eq!((feeds, metrics.dropped), (FEEDS - 63, FEEDS - 63));
 }

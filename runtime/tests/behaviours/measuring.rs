@@ -125,11 +125,11 @@ fn the_times_of_all_stages_sum_up_to_the_age_in_the_last() {
             let mut sum = 0;
             for stage in &report.stages {
                 let times = times(stage);
-                for of in [&times.queue_ns, &times.service_ns, &times.age_ns] {
+                for of in [&times.queue_ns, &times.batch_ns, &times.age_ns] {
                     assert_eq!(of.count(), N);
                 }
-                assert!(times.service_ns.sum() >= N * 15_000, "{times:?}");
-                sum += times.queue_ns.sum() + times.service_ns.sum();
+                assert!(times.batch_ns.sum() >= N * 15_000, "{times:?}");
+                sum += times.queue_ns.sum() + times.batch_ns.sum();
             }
             let age = times(&report.stages[0]).age_ns.sum();
             // Each of seven readings is rounded by less than one.
@@ -159,9 +159,9 @@ fn the_queue_of_a_stage_begins_when_the_last_before_it_is_done() {
         drop(feed);
         let report = ended(running.stop(A_MINUTE));
         let [fast, slow, last] = [0, 1, 2].map(|index| times(&report.stages[index]));
-        assert!(slow.service_ns.sum() >= N * 1_800_000, "{slow:?}");
+        assert!(slow.batch_ns.sum() >= N * 1_800_000, "{slow:?}");
         let [by_fast, by_slow, in_last] =
-            [fast, slow, last].map(|of| of.queue_ns.sum() + of.service_ns.sum());
+            [fast, slow, last].map(|of| of.queue_ns.sum() + of.batch_ns.sum());
         let until_last = last.age_ns.sum() - in_last;
         // That of each event is the greater of the two.
         assert!(until_last + 5 * N >= by_fast.max(by_slow));
@@ -192,7 +192,7 @@ fn a_batch_is_timed_by_its_first_event() {
         gate.open();
         let report = ended(running.stop(A_MINUTE));
         let times = times(&report.stages[0]);
-        let counts = [&times.queue_ns, &times.service_ns, &times.age_ns].map(|of| of.count());
+        let counts = [&times.queue_ns, &times.batch_ns, &times.age_ns].map(|of| of.count());
         assert_eq!(counts, [1; 3]);
         assert!(Duration::from_nanos(times.queue_ns.sum()) >= WAIT);
         assert!(times.age_ns.max() >= times.queue_ns.max());
@@ -264,7 +264,7 @@ fn stages_that_change_events_are_timed() {
         drop(feed);
         let report = ended(running.stop(A_MINUTE));
         let sums = report.stages.iter().map(times);
-        let sum: u64 = sums.map(|of| of.queue_ns.sum() + of.service_ns.sum()).sum();
+        let sum: u64 = sums.map(|of| of.queue_ns.sum() + of.batch_ns.sum()).sum();
         let age = times(&report.stages[0]).age_ns.sum();
         assert!(age.abs_diff(sum) <= 500, "{age} and {sum}");
     }

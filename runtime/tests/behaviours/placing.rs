@@ -19,6 +19,11 @@ fn cores() -> Vec<usize> {
     }
 }
 
+/// Whether this process may use fewer cores at once than there are, as the standard library sees it.
+fn has_quota() -> bool {
+    std::thread::available_parallelism().is_ok_and(|most| most.get() < cores().len())
+}
+
 /// Its name, and the cores that it may run on, in the words of the system.
 #[cfg(target_os = "linux")]
 fn this_thread() -> (String, String) {
@@ -80,6 +85,9 @@ fn without_siblings(mut warnings: Vec<Warning>) -> Vec<Warning> {
 #[test]
 fn each_gets_a_core_of_its_own_and_the_others_a_warning() {
     let cores = cores();
+    if has_quota() {
+        return; // Then some of the cores are not given away.
+    }
     let names: Vec<_> = (0..=cores.len().min(14)).map(|n| format!("s{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let (running, _) = placed(&names, Placement::OneEach { leave: 1 });
@@ -155,6 +163,9 @@ fn who_shares_a_core_is_told() {
 #[test]
 fn too_many_that_spin_are_told() {
     let cores = cores().len();
+    if has_quota() {
+        return; // Then it is the quota that counts.
+    }
     for spinning in [cores, cores + 1] {
         let builder = annulus::ring::Ring::builder(8).members(64);
         let ring = builder.build(u64::default).unwrap();
@@ -163,7 +174,12 @@ fn too_many_that_spin_are_told() {
         let running = Pipeline::on(&ring).stages(stages).start().unwrap();
         let report = ended(running.stop(A_MINUTE));
         if (cores + 1..=60).contains(&spinning) {
-            let told = Warning::TooManySpin { spinning, cores };
+            let by_quota = false;
+            let told = Warning::TooManySpin {
+                spinning,
+                cores,
+                by_quota,
+            };
             let numbers = format!("{spinning} stages spin while they wait, on {cores} cores: ");
             assert!(told.to_string().starts_with(&numbers), "{told}");
             assert_eq!(report.warnings, [told]);
@@ -171,4 +187,69 @@ fn too_many_that_spin_are_told() {
             assert_eq!(report.warnings, []);
         }
     }
+}
+
+/// Says which core to pin to, to this program when it is started again.
+const PIN_TO: &str = "ANNULUS_TEST_PIN_TO";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out() {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    if let Ok(core) = std::env::var(PIN_TO) {
+        let core = core.parse().unwrap();
+        let stage = Stage::each("a", |_: &u64, _| ()).core(core);
+        let running = Pipeline::on(&ring(8, One)).stage(stage).start().unwrap();
+        let report = ended(running.stop(A_MINUTE));
+        let stage = "a".to_owned();
+        assert_eq!(report.warnings, [Warning::CoreNotOffered { stage, core }]);
+        assert_eq!(report.stages[0].ran_on, Some(core));
+        println!("pinned to {core}");
+        return;
+    }
+    let cores = cores();
+    let (first, last) = (cores[0], cores[cores.len() - 1]);
+    if first == last {
+        return; // There is none to leave out.
+    }
+    // A process is allowed what the thread is that starts it.
+    let run = std::thread::spawn(move || {
+        let mut only = CpuSet::new();
+        only.set(first);
+        sched_setaffinity(None, &only).unwrap();
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("placing::c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out")
+            .env(PIN_TO, last.to_string())
+            .output()
+            .unwrap()
+    });
+    let output = run.join().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains(&format!("pinned to {last}")),
+        "{output:?}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn c42_a_stage_runs_on_any_of_the_cores_that_it_was_given() {
+    let cores = cores();
+    let log = Log::new();
+    let allowed = log.clone();
+    let stage = Stage::each("a", move |_: &u64, _| allowed.push(this_thread().1));
+    let stages = [stage.cores(cores.iter().copied().take(2))];
+    let running = Pipeline::on(&ring(8, One)).stages(stages).start().unwrap();
+    publish(&mut feed(&running), 0..1);
+    let report = ended(running.stop(A_MINUTE));
+    assert_eq!(report.stages[0].cores, cores[..cores.len().min(2)]);
+    let expected = match cores[..] {
+        [only] => only.to_string(),
+        [first, second, ..] if second == first + 1 => format!("{first}-{second}"),
+        [first, second, ..] => format!("{first},{second}"),
+        [] => panic!("there is a core"),
+    };
+    assert_eq!(log.take(), [expected]);
+    assert_eq!(report.warnings, []);
 }
