@@ -6,27 +6,28 @@
 
 use std::alloc;
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::fchown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use annulus_ring::{RingBuilder, SharedMemory};
+use annulus_ring::{Liveness, Producers, RingBuilder, SharedMemory};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod,
-    fcntl_add_seals, fstatfs, linkat, memfd_create, open,
+    AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fstatfs, linkat,
+    memfd_create, open,
 };
 use rustix::io::{Errno, pwrite};
 
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, own_path};
 use crate::directory::Directory;
-use crate::header::{Extent, Header};
+use crate::header::{Extent, Header, PAGE, describe};
+use crate::interrupted::{allocate, retried};
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
-use crate::segment::{About, Segment, own_path};
+use crate::room::room;
+use crate::segment::{About, Segment};
 use crate::step::{Creation, reach};
 
 /// How a ring in shared memory is to be made; made by [`Segment::builder`].
@@ -134,7 +135,7 @@ impl SegmentBuilder {
         self
     }
 
-    /// Says something about it, for who opens it: a version of the schema, a trading date. Some kilobytes in all.
+    /// Says something about it to those that open it: a version of the schema, a trading date. Some kilobytes in all.
     ///
     /// # Examples
     /// See [`SegmentBuilder`].
@@ -145,7 +146,9 @@ impl SegmentBuilder {
 
     /// Creates the ring under a name that is free.
     ///
-    /// All of its memory is allocated here. A creator that dies leaves nothing.
+    /// All of its memory is allocated here. A creator that dies leaves nothing. A ring for which there is no memory, by
+    /// what the system has available or a cgroup of this process leaves, is refused before any of it is taken
+    /// ([`Cause::NoMemory`]); two that are made at the same time can still take more than there is.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -157,7 +160,7 @@ impl SegmentBuilder {
         self.create_named(name).map_err(|cause| cause.of(shown))
     }
 
-    /// Opens the ring of this name or, if there is none, creates it.
+    /// Opens the ring of this name or, if there is none or it is over, creates it: see [`Segment::open_or_create`].
     ///
     /// # Errors
     /// See [`Cause`]; [`Cause::Differs`] if the one that is there has another capacity, kind of producers, or so.
@@ -172,13 +175,22 @@ impl SegmentBuilder {
                     cause: Cause::NotFound,
                     ..
                 }) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let is_another = matches!(error.cause, Cause::Type { .. });
+                    if !is_another || !self.is_out_of_the_way(name)? {
+                        return Err(error);
+                    }
+                }
                 Ok(segment) => {
-                    let differs = self.differs_from(&segment.about.header.ring);
-                    return match differs {
-                        Some(cause) => Err(cause.of(shown)),
-                        None => Ok(segment),
-                    };
+                    segment.close_if_asked();
+                    let is_over = segment.is_closed() && self.is_out_of_the_way(name)?;
+                    if !is_over && !segment.is_unlinked() {
+                        let differs = self.differs_from(&segment.about.header.ring);
+                        return match differs {
+                            Some(cause) => Err(cause.of(shown)),
+                            None => Ok(segment),
+                        };
+                    }
                 }
             }
             match self.create_named(name) {
@@ -189,7 +201,8 @@ impl SegmentBuilder {
         Err(Cause::Exists.of(shown))
     }
 
-    /// Creates the ring without a name: see [`Segment::anonymous`].
+    /// Creates the ring without a name: see [`Segment::anonymous`]. No file system limits its size: what
+    /// [`SegmentBuilder::create`] says of memory is the only limit.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -201,14 +214,21 @@ impl SegmentBuilder {
             .map_err(|cause| cause.of("without a name"))
     }
 
+    /// Removes the ring of this name if it is over.
+    fn is_out_of_the_way(&self, name: &str) -> Result<bool, SegmentError> {
+        let removed = self.directory.remove_over(name);
+        removed.map_err(|cause| cause.of(self.directory.shown(name)))
+    }
+
     fn create_named<T: Plain>(&self, name: &str) -> Result<Segment<T>, Cause> {
         let path = self.directory.path_of(name)?;
-        let (bytes, extent) = self.header::<T>().encode()?;
-        self.directory.make()?;
-        let directory = File::open(self.directory.as_path())?;
-        if self.huge_pages
-            && fstatfs(&directory).map_err(io::Error::from)?.f_type as u64 != HUGETLBFS
-        {
+        let header = self.header::<T>()?;
+        let (bytes, extent) = header.encode()?;
+        let refused = |cause| self.directory.refused(cause);
+        self.directory.make().map_err(refused)?;
+        let directory = File::open(self.directory.as_path());
+        let directory = directory.map_err(|error| refused(error.into()))?;
+        if self.huge_pages && retried(|| fstatfs(&directory))?.f_type as u64 != HUGETLBFS {
             return Err(Cause::HugePages {
                 why: "the directory is not on a hugetlbfs: mount one, and use a directory there"
                     .to_owned(),
@@ -224,46 +244,72 @@ impl SegmentBuilder {
         })
         .map_err(|error| match error.kind() {
             io::ErrorKind::Unsupported => Cause::NoTemporary,
-            _ => error.into(),
+            _ => refused(error.into()),
         })?;
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
-        fchmod(file.borrow()?, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?;
-        let memory = self.fill::<T>(file, &bytes, extent, true)?;
+        let opened = file.borrow()?;
+        retried(|| fchmod(opened, Mode::RUSR | Mode::WUSR))?;
+        let memory = self.fill::<T>(file, &bytes, extent, Some(&path))?;
         let file = memory.file.borrow()?;
-        fchmod(file, Mode::from_raw_mode(self.mode & 0o777)).map_err(io::Error::from)?;
+        retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
-            fchown(file, None, Some(group))?;
+            retried(|| fchown(file, None, Some(group))).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    let why = format!(
+                        "it cannot be given to group {group}, to which this user does not belong ({error}): join that \
+                         group, or choose another"
+                    );
+                    Cause::System(io::Error::new(error.kind(), why))
+                }
+                _ => error.into(),
+            })?;
         }
-        let own = CString::new(own_path(file)).map_err(io::Error::from)?;
-        match linkat(CWD, own, CWD, &path, AtFlags::SYMLINK_FOLLOW) {
-            Ok(()) => reach(Creation::Link),
-            Err(Errno::EXIST) => return Err(Cause::Exists),
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
-        self.attached(memory, Some((name.to_owned(), path)))
+        let own = own_path(file)?;
+        let linked = retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW));
+        linked.map_err(|error| refused(error.into()))?;
+        reach(Creation::Link);
+        attached(memory, header, Some((name.to_owned(), path)))
     }
 
     fn create_anonymous<T: Plain>(&self) -> Result<Segment<T>, Cause> {
-        let (bytes, extent) = self.header::<T>().encode()?;
+        let header = self.header::<T>()?;
+        let (bytes, extent) = header.encode()?;
         let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         if self.huge_pages {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
         }
-        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?))?;
-        let memory = self.fill::<T>(file, &bytes, extent, false)?;
+        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?));
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENODEV) if self.huge_pages => Cause::HugePages {
+                why: format!("this system has none of 2 MiB ({error})"),
+            },
+            _ => error.into(),
+        })?;
+        let memory = self.fill::<T>(file, &bytes, extent, None)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        fcntl_add_seals(memory.file.borrow()?, seals).map_err(io::Error::from)?;
-        self.attached(memory, None)
+        let file = memory.file.borrow()?;
+        retried(|| fcntl_add_seals(file, seals))?;
+        attached(memory, header, None)
     }
 
-    fn header<T: Plain>(&self) -> Header {
+    /// How large the pages of this file are, of which it has to have whole ones.
+    fn page(&self, file: &Descriptor) -> Result<usize, Cause> {
+        if !self.huge_pages {
+            return Ok(PAGE);
+        }
+        let file = file.borrow()?;
+        let page = retried(|| fstatfs(file))?.f_bsize as usize;
+        Ok(page.max(PAGE))
+    }
+
+    fn header<T: Plain>(&self) -> Result<Header, Cause> {
         let mut ring = self.ring.clone();
         ring.parking.get_or_insert(true);
-        Header {
+        Ok(Header {
             ring,
-            description: T::description(),
+            description: describe::<T>()?,
             attributes: self.attributes.clone(),
-        }
+        })
     }
 
     /// Allocates the memory of a new file, and makes an empty ring of it.
@@ -272,19 +318,24 @@ impl SegmentBuilder {
         file: Descriptor,
         header: &[u8],
         extent: Extent,
-        is_named: bool,
+        path: Option<&Path>,
     ) -> Result<Memory, Cause> {
-        let len = if self.huge_pages {
-            extent.len.next_multiple_of(HUGE_PAGE)
-        } else {
-            extent.len
-        };
+        let page = self.page(&file)?;
+        let len = extent.len.next_multiple_of(page);
+        let extent = Extent { len, ..extent };
         let needed = len as u64;
-        match fallocate(file.borrow()?, FallocateFlags::empty(), 0, needed) {
+        look_for_room(&file, needed)?;
+        match allocate(file.borrow()?, needed, page as u64) {
             Ok(()) => {}
             Err(Errno::NOMEM | Errno::NOSPC) if self.huge_pages => {
-                let pages = len / HUGE_PAGE;
-                let why = format!("the system has no {pages} to spare: raise vm.nr_hugepages");
+                let pages = len / page;
+                let why = format!(
+                    "the system has no {pages} of {page} bytes to spare: raise vm.nr_hugepages"
+                );
+                return Err(Cause::HugePages { why });
+            }
+            Err(error) if self.huge_pages => {
+                let why = format!("the system refuses those of {page} bytes ({error})");
                 return Err(Cause::HugePages { why });
             }
             Err(Errno::NOSPC | Errno::NOMEM | Errno::FBIG) => {
@@ -293,7 +344,7 @@ impl SegmentBuilder {
             Err(error) => return Err(io::Error::from(error).into()),
         }
         reach(Creation::Allocate);
-        let memory = Memory::map(file, extent.ring, Access::Write, is_named)?;
+        let memory = Memory::map(file, extent, Access::Write, path)?;
         if self.locked {
             memory
                 .map
@@ -305,66 +356,115 @@ impl SegmentBuilder {
             // SAFETY: the map is as long as the file, which nobody else has yet.
             unsafe { start.copy_from_nonoverlapping(header.as_ptr(), header.len()) };
         } else {
-            let written = pwrite(memory.file.borrow()?, header, 0).map_err(io::Error::from)?;
+            let file = memory.file.borrow()?;
+            let written = retried(|| pwrite(file, header, 0))?;
             if written != header.len() {
                 return Err(Cause::NoSpace { needed });
             }
         }
         let event = alloc::Layout::new::<T>();
-        // SAFETY: the file is as long as `extent` says, and nobody else has it yet.
-        unsafe { self.ring.format(memory.base(), event, T::new_zeroed) }.map_err(Cause::Build)?;
+        // SAFETY: the file is as long as `extent` says, which goes by the size and alignment of `T` (`describe`), and
+        // nobody else has it yet. What was allocated is zeroes, of which any type that is `Plain` has a value.
+        unsafe { self.ring.format_zeroed(memory.base(), event) }.map_err(Cause::Build)?;
         reach(Creation::Format);
         Ok(memory)
-    }
-
-    fn attached<T: Plain>(
-        &self,
-        memory: Memory,
-        named: Option<(String, PathBuf)>,
-    ) -> Result<Segment<T>, Cause> {
-        let (name, path) = named.unzip();
-        let about = About {
-            name,
-            path,
-            header: self.header::<T>(),
-        };
-        let event = alloc::Layout::new::<T>();
-        let memory = Arc::new(memory);
-        // SAFETY: formatted for it by `fill`; of a `Plain` type any bytes are a value.
-        let ring =
-            unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
-        Ok(Segment {
-            ring,
-            memory,
-            about: Arc::new(about),
-        })
     }
 
     fn differs_from(&self, there: &RingBuilder) -> Option<Cause> {
         let mut wanted = self.ring.clone();
         wanted.parking.get_or_insert(true);
-        let shown = |builder: &RingBuilder| {
-            format!(
-                "capacity {}, {:?} {}, layout {:?}, {} members of which {} consumers are required, parking {}, observable {}",
-                builder.capacity,
-                builder.producers,
-                "producer(s)",
-                builder.layout,
-                builder.members,
-                builder.required_consumers,
-                builder.parking.unwrap_or(true),
-                builder.observable,
-            )
-        };
-        let (wanted, there) = (shown(&wanted), shown(there));
+        let settings = shown(&wanted).into_iter().zip(shown(there));
+        let (wanted, there): (Vec<_>, Vec<_>) = settings.filter(|(a, b)| a != b).unzip();
+        let (wanted, there) = (wanted.join(", "), there.join(", "));
         (wanted != there).then_some(Cause::Differs { wanted, there })
+    }
+}
+
+/// How a ring is built, a phrase for each setting.
+fn shown(ring: &RingBuilder) -> [String; 7] {
+    let with = |is_so, what| format!("{} {what}", if is_so { "with" } else { "without" });
+    [
+        format!("capacity {}", ring.capacity),
+        match ring.producers {
+            Producers::One => "one producer".to_owned(),
+            Producers::Many => "many producers".to_owned(),
+        },
+        format!("layout {:?}", ring.layout),
+        format!("{} members", ring.members),
+        format!("required consumers {}", ring.required_consumers),
+        with(ring.parking.unwrap_or(true), "parking"),
+        with(ring.observable, "observers"),
+    ]
+}
+
+/// Refuses a file of this length for which there is no space or memory, before any of it is taken.
+fn look_for_room(file: &Descriptor, needed: u64) -> Result<(), Cause> {
+    let file = file.borrow()?;
+    let system = retried(|| fstatfs(file))?;
+    if system.f_type as u64 != TMPFS {
+        return Ok(()); // Huge pages are counted apart, and what lies on a disk leaves memory.
+    }
+    let free = (system.f_bavail as u64).saturating_mul(system.f_bsize as u64);
+    if system.f_blocks != 0 && free < needed {
+        return Err(Cause::NoSpace { needed });
+    }
+    match room() {
+        Some(room) if room.bytes < needed => Err(Cause::NoMemory {
+            needed,
+            available: room.bytes,
+            limit: room.limit,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A ring that [`SegmentBuilder::fill`] has made, as a value.
+fn attached<T: Plain>(
+    memory: Memory,
+    header: Header,
+    named: Option<(String, PathBuf)>,
+) -> Result<Segment<T>, Cause> {
+    let (name, path) = named.unzip();
+    let about = About { name, path, header };
+    let event = alloc::Layout::new::<T>();
+    let memory = Arc::new(memory);
+    // SAFETY: formatted for it by `fill`; of a `Plain` type any bytes are a value.
+    let ring = unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
+    Ok(Segment {
+        ring,
+        memory,
+        about: Arc::new(about),
+    })
+}
+
+impl<T> Segment<T> {
+    /// Closes a ring that was to be closed by its only producer, which has died before it did. A member that waits
+    /// there does that; but perhaps there is none.
+    fn close_if_asked(&self) {
+        let members = self.about.header.ring.members;
+        if !self.is_closed() && !self.memory.is_used(members) {
+            self.recover(&Unleased(&self.memory));
+        }
+    }
+}
+
+/// Whose row has no lease is dead.
+struct Unleased<'m>(&'m Memory);
+
+// SAFETY: who has no lease has ended, as a `SharedMemory` says by its items 3 and 4, or has left or not yet begun.
+unsafe impl Liveness for Unleased<'_> {
+    type Proof = ();
+
+    fn prove_dead(&self, row: usize) -> Option<()> {
+        (!self.0.is_leased(row)).then_some(())
     }
 }
 
 /// How often somebody else may create and remove a name between two looks of ours.
 const MOST_RACES: u32 = 100;
 
-const HUGE_PAGE: usize = 2 << 20;
+/// How a `tmpfs` calls itself, and memory without a name.
+const TMPFS: u64 = 0x0102_1994;
 
 /// How a `hugetlbfs` calls itself.
 const HUGETLBFS: u64 = 0x9584_58f6;

@@ -7,21 +7,28 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use annulus_ring::{Ring, RingBuilder, Snapshot};
+use annulus_ring::{Member, Ring, RingBuilder, SharedMemory, Snapshot};
+use rustix::fs::{CWD, RenameFlags, fstat, renameat_with};
 
 use crate::descriptor::Descriptor;
+use crate::interrupted::retried;
 use crate::memory::{Access, Memory};
 use crate::plain::{Description, Plain};
 use crate::refusal::{Cause, SegmentError};
 use crate::segment::{About, Segment, attach, attach_untyped, look_into};
+use crate::step::{Creation, reach};
 use crate::view::View;
 
 /// A directory of rings, by default `/dev/shm/annulus`, or what the environment variable `ANNULUS_DIR` says.
 ///
 /// It is made when it is first needed, so that any user can have rings in it, and remove only their own; who has made
-/// it can remove all names in it. It has to be on a file system that keeps its files in memory, a `tmpfs` or
+/// it can remove all names in it. As anybody may leave a file there under any name, only rings of this user and of root
+/// are opened, unless [others are trusted](Directory::trust). It has to be on a file system that keeps its files in memory, a `tmpfs` or
 /// `hugetlbfs`: on a disk it works, and is as slow.
 ///
 /// # Examples
@@ -37,12 +44,22 @@ use crate::view::View;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory(PathBuf);
+pub struct Directory {
+    path: PathBuf,
+    trusted: Trusted,
+}
+
+/// Whose rings are opened, beside those of this user and of root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trusted {
+    Users(Vec<u32>),
+    Everybody,
+}
 
 impl Default for Directory {
     fn default() -> Self {
         let chosen = env::var_os("ANNULUS_DIR").filter(|path| !path.is_empty());
-        Self(chosen.map_or_else(|| PathBuf::from("/dev/shm/annulus"), PathBuf::from))
+        Self::at(chosen.map_or_else(|| PathBuf::from("/dev/shm/annulus"), PathBuf::from))
     }
 }
 
@@ -53,7 +70,46 @@ impl Directory {
     /// See [`Directory`].
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self {
+            path: path.into(),
+            trusted: Trusted::Users(Vec::new()),
+        }
+    }
+
+    /// Also opens rings that belong to this user, by number. That user can then write whatever it likes to them, and end
+    /// this process by cutting their files short.
+    ///
+    /// # Examples
+    /// ```
+    /// use annulus_ipc::{Cause, Directory};
+    ///
+    /// let desk = Directory::default().trust(1000).trust(1001);
+    /// match desk.open::<u64>("quotes") {
+    ///     Ok(ring) => println!("it is ours, of root, or of one of the two: {ring:?}"),
+    ///     Err(error) if matches!(error.cause, Cause::NotTrusted { .. }) => eprintln!("{error}"), // says of which user
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// ```
+    #[must_use]
+    pub fn trust(mut self, user: u32) -> Self {
+        if let Trusted::Users(users) = &mut self.trusted {
+            users.push(user);
+        }
+        self
+    }
+
+    /// Opens rings of all users, of whom any may have taken any name: for a directory in which only trusted users can
+    /// make files.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::Directory;
+    /// let of_the_group = Directory::at("/dev/shm/desk").trust_everybody(); // of mode 2770
+    /// ```
+    #[must_use]
+    pub fn trust_everybody(mut self) -> Self {
+        self.trusted = Trusted::Everybody;
+        self
     }
 
     /// Its path.
@@ -62,7 +118,7 @@ impl Directory {
     /// See [`Directory`].
     #[must_use]
     pub fn as_path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Opens the ring of this name.
@@ -99,7 +155,7 @@ impl Directory {
             .map_err(|cause| cause.of(self.shown(name)))
     }
 
-    /// Looks at the ring of this name, whatever the type of its events.
+    /// Looks at the ring of this name, whatever the type of its events, and whichever user owns it.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -110,7 +166,8 @@ impl Directory {
         let opened = self
             .file_of(name, Access::Inspect)
             .and_then(|(file, path)| {
-                let (ring, memory, about) = attach_untyped(file, Some((name.to_owned(), path)))?;
+                let (ring, memory, about) =
+                    attach_untyped(file, Access::Inspect, Some((name.to_owned(), path)))?;
                 Ok(Inspection {
                     ring,
                     memory,
@@ -128,7 +185,7 @@ impl Directory {
     /// # Examples
     /// See [`Directory`].
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match retried(|| fs::read_dir(&self.path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
@@ -156,7 +213,7 @@ impl Directory {
     pub fn unlink(&self, name: &str) -> Result<(), SegmentError> {
         let unlinked = self
             .path_of(name)
-            .and_then(|path| Ok(fs::remove_file(path)?));
+            .and_then(|path| Ok(retried(|| fs::remove_file(&path))?));
         unlinked.map_err(|cause| cause.of(self.shown(name)))
     }
 
@@ -186,31 +243,120 @@ impl Directory {
                 if memory.is_used(about.header.ring.members) || !is_it_still()? {
                     return Err(Cause::InUse);
                 }
-                Ok(fs::remove_file(&path)?)
+                Ok(retried(|| fs::remove_file(&path))?)
             });
             unlinked.unwrap_or(Err(Cause::InUse))
         });
         unlinked.map_err(|cause| cause.of(self.shown(name)))
     }
 
+    /// Removes the ring of this name if it is over: closed, without a living member, and without events that are held
+    /// for the successor of a dead one. Says whether the name is free now, or another's.
+    pub(crate) fn remove_over(&self, name: &str) -> Result<bool, Cause> {
+        let (file, path) = match self.file_of(name, Access::Remove) {
+            Err(Cause::NotFound) => return Ok(true),
+            opened => opened?,
+        };
+        let named = Some((name.to_owned(), path.clone()));
+        let (ring, memory, about) = attach_untyped(file, Access::Remove, named)?;
+        let is_over = || {
+            let snapshot = ring.snapshot();
+            let is_held = |member: &Member| member.is_held && member.lag > 0;
+            snapshot.closed && !snapshot.members.iter().any(is_held)
+        };
+        // Somebody joins, or is doing the same: that does not take long.
+        let is_locked = (0..MOST_TRIES).any(|_| {
+            memory.lock_table() || {
+                thread::sleep(BETWEEN_TRIES);
+                false
+            }
+        });
+        if !is_locked {
+            return Ok(false);
+        }
+        let removed = match memory.is_file_of(&path) {
+            Ok(true) if memory.is_used(about.header.ring.members) || !is_over() => Ok(false),
+            Ok(true) => match retried(|| fs::remove_file(&path)) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Cause::Closed),
+                removed => removed.map(|()| true).map_err(Cause::from),
+            },
+            _ => Ok(true), // Somebody else has removed it.
+        };
+        memory.unlock_table();
+        removed
+    }
+
+    /// Why nothing is done in it, if what is not allowed is a matter of the directory.
+    pub(crate) fn refused(&self, cause: Cause) -> Cause {
+        let Cause::NotAllowed = cause else {
+            return cause;
+        };
+        let directory = self.path.display().to_string();
+        let owner = fs::metadata(&self.path).map(|stat| stat.uid()).ok();
+        Cause::Directory { directory, owner }
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> Result<PathBuf, Cause> {
         if !is_name(name) {
             return Err(Cause::BadName);
         }
-        Ok(self.0.join(name))
+        Ok(self.path.join(name))
     }
 
     pub(crate) fn shown(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.path.join(name).display().to_string()
     }
 
-    /// Makes sure that it is there.
-    pub(crate) fn make(&self) -> io::Result<()> {
-        match fs::create_dir(&self.0) {
-            // As /tmp is: everybody may have files there, and remove only their own.
-            Ok(()) => fs::set_permissions(&self.0, fs::Permissions::from_mode(0o1777)),
+    /// Makes sure that it is there, for everybody: as /tmp is, all may have files there, and remove only their own.
+    ///
+    /// It is made under another name, as it cannot be made with its mode, from which the system takes what this process
+    /// masks: one that is killed before it has set the mode leaves an empty directory that nobody looks for, and not one
+    /// of the right name that shuts out all other users for ever.
+    pub(crate) fn make(&self) -> Result<(), Cause> {
+        if retried(|| fs::metadata(&self.path)).is_ok() {
+            return Ok(());
+        }
+        let made = self.make_beside().and_then(|made| {
+            reach(Creation::Directory);
+            let mode = fs::Permissions::from_mode(0o1777);
+            let moved = retried(|| fs::set_permissions(&made, mode.clone())).and_then(|()| {
+                let flags = RenameFlags::NOREPLACE;
+                match retried(|| renameat_with(CWD, &made, CWD, &self.path, flags)) {
+                    // A file system that cannot do that replaces a directory only if it is empty.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                        retried(|| fs::rename(&made, &self.path))
+                    }
+                    renamed => renamed,
+                }
+            });
+            if moved.is_err() {
+                let _ = fs::remove_dir(&made); // It is in nobody's way.
+            }
+            moved
+        });
+        match made {
+            // Somebody was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = self.path.display();
+                let why = format!("there is nothing in which {path} could be made: make it first");
+                Err(Cause::System(io::Error::new(error.kind(), why)))
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Makes an empty directory of a name that nobody has.
+    fn make_beside(&self) -> io::Result<PathBuf> {
+        let name = self.path.file_name().ok_or(io::ErrorKind::NotFound)?;
+        let mut n = 0;
+        loop {
+            let beside = format!(".{}-{}-{n}", name.display(), process::id());
+            let beside = self.path.with_file_name(beside);
+            match retried(|| fs::create_dir(&beside)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
+                made => return made.map(|()| beside),
+            }
         }
     }
 
@@ -226,15 +372,38 @@ impl Directory {
                 .custom_flags(flags)
                 .open(&path)
         });
-        match file {
-            Ok(file) => Ok((file, path)),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Err(Cause::NotARing),
-                _ => Err(error.into()),
-            },
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => Cause::NotARing,
+            // Not even to see whether there is a file.
+            Some(libc::EACCES) if retried(|| fs::symlink_metadata(&path)).is_err() => {
+                self.refused(Cause::NotAllowed)
+            }
+            _ => error.into(),
+        })?;
+        // To look at it, or to remove it, takes no trust: nothing is believed of what it says.
+        if matches!(access, Access::Write | Access::Read) {
+            let opened = file.borrow()?;
+            let owner = retried(|| fstat(opened))?.st_uid;
+            if !self.trusts(owner) {
+                return Err(Cause::NotTrusted { owner });
+            }
+        }
+        Ok((file, path))
+    }
+
+    fn trusts(&self, owner: u32) -> bool {
+        let is_own = owner == 0 || owner == rustix::process::geteuid().as_raw();
+        match &self.trusted {
+            Trusted::Everybody => true,
+            Trusted::Users(users) => is_own || users.contains(&owner),
         }
     }
 }
+
+/// How often to try to lock a table: for a second.
+const MOST_TRIES: u32 = 1_000;
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Whether a ring can be called so.
 fn is_name(name: &str) -> bool {
@@ -244,8 +413,8 @@ fn is_name(name: &str) -> bool {
 
 impl Memory {
     /// Whether this path leads to it.
-    fn is_file_of(&self, path: &Path) -> io::Result<bool> {
-        let (own, there) = (self.stat()?, fs::symlink_metadata(path)?);
+    pub(crate) fn is_file_of(&self, path: &Path) -> io::Result<bool> {
+        let (own, there) = (self.stat()?, retried(|| fs::symlink_metadata(path))?);
         Ok(own.st_dev == there.dev() && own.st_ino == there.ino())
     }
 }

@@ -9,6 +9,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use crate::interrupted::retried;
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
 use crate::segment::Segment;
@@ -45,12 +46,8 @@ impl<T> Segment<T> {
             return Err(io::Error::other("one descriptor does not fit"));
         }
         // A peer that has gone is an error, and no signal.
-        sendmsg(
-            socket,
-            &[IoSlice::new(&MESSAGE)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )?;
+        let message = [IoSlice::new(&MESSAGE)];
+        retried(|| sendmsg(socket, &message, &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 }
@@ -70,13 +67,9 @@ impl<T: Plain> Segment<T> {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut message = MESSAGE;
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut message)],
-            &mut control,
-            flags,
-        )
-        .map_err(|error| of(error.into()))?;
+        let mut message = [IoSliceMut::new(&mut message)];
+        let received =
+            retried(|| recvmsg(socket, &mut message, &mut control, flags)).map_err(of)?;
         if received.bytes == 0 {
             return Err(of(io::ErrorKind::UnexpectedEof.into()));
         }

@@ -10,32 +10,37 @@
 //!      40   members                   u32, and consumers that producers require u32
 //!      48   size of an event          u64, and its alignment u64
 //!      64   from event to event       u64, and from stamp to stamp u64, 0 without stamps
-//!      80   start of the ring         u64, and the length of the file u64
+//!      80   start of the ring         u64, and the length of the file u64; from there on:
 //!      96   fingerprint of the type   u64
 //!     104   description of the type   u32 start, u32 length, UTF-8
 //!     112   attributes                u32 start, u32 length, UTF-8: a line "key=value" each
-//!     120   reserved                  zeroes
-//!     128   the two texts, and zeroes up to
+//!     120   start of the member table u64, and from row to row u64
+//!     136   start of the slots        u64, and from there to the first event u64
+//!     152   reserved                  zeroes
+//!     160   the two texts, and zeroes up to
 //!    4096 n header, member table, stamps and slots of the ring, as `annulus-ring` lays them out
 //! ```
 //!
 //! Numbers are little endian here, whatever they are in the ring. Nothing of this changes once the file
 //! is visible; who opens it checks all of it once, and goes by a copy.
+//!
+//! Where things lie follows from the capacity, the type and so on; it is written down too, for a program in which something
+//! else follows from them. That one says so, and does not take the ring for a damaged one.
 
 use std::alloc;
 use std::collections::BTreeMap;
 
 use annulus_ring::{Geometry, Layout, Producers, RingBuilder};
 
-use crate::plain::Description;
+use crate::plain::{Description, Plain};
 use crate::refusal::Cause;
 
 const MAGIC: [u8; 8] = *b"ANNULUS\n";
-pub(crate) const MAJOR: u16 = 1;
+pub(crate) const MAJOR: u16 = 2;
 const MINOR: u16 = 0;
 const LITTLE_ENDIAN: u32 = 1;
 const BIG_ENDIAN: u32 = 2;
-const TEXTS: usize = 128;
+const TEXTS: usize = 160;
 pub(crate) const PAGE: usize = 4096;
 
 /// The ring starts at most so far into the file: descriptions and attributes are short.
@@ -53,6 +58,32 @@ pub(crate) struct Header {
     pub(crate) ring: RingBuilder,
     pub(crate) description: Description,
     pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// The description of `T`, if it is one: it comes from safe code, and how long the memory of a ring is follows from it,
+/// while where its events lie follows from `T`.
+pub(crate) fn describe<T: Plain>() -> Result<Description, Cause> {
+    let description = T::description();
+    let of_type = alloc::Layout::new::<T>();
+    if (description.size, description.align) != (of_type.size(), of_type.align()) {
+        return Err(Cause::Description {
+            why: format!(
+                "it says size {} and alignment {}, and {} has size {} and alignment {}",
+                description.size,
+                description.align,
+                std::any::type_name::<T>(),
+                of_type.size(),
+                of_type.align(),
+            ),
+        });
+    }
+    let text = description.text();
+    if Description::parse(&text).as_ref() != Some(&description) {
+        return Err(Cause::Description {
+            why: format!("a name in it is none: {text:?}"),
+        });
+    }
+    Ok(description)
 }
 
 /// Where things lie in the file.
@@ -102,6 +133,14 @@ impl Header {
         for number in [TEXTS, description.len(), attributes_at, attributes.len()] {
             bytes.extend((number as u32).to_le_bytes());
         }
+        for number in [
+            geometry.rows,
+            geometry.row_stride,
+            geometry.slots,
+            geometry.first_event,
+        ] {
+            bytes.extend((number as u64).to_le_bytes());
+        }
         bytes.resize(TEXTS, 0);
         bytes.extend(description.as_bytes());
         bytes.extend(attributes.as_bytes());
@@ -131,6 +170,10 @@ impl Header {
             let bytes = bytes.get(start..).and_then(|bytes| bytes.get(..len));
             bytes.and_then(|bytes| std::str::from_utf8(bytes).ok())
         };
+        let len = words.u64(88);
+        if len <= file_len && isize::try_from(len).is_err() {
+            return Err(Cause::TooWide { len });
+        }
         let number =
             |at: usize, what| usize::try_from(words.u64(at)).map_err(|_| Cause::Damaged(what));
 
@@ -171,10 +214,7 @@ impl Header {
         for (at, what, right) in [
             (48, "size of an event", header.description.size),
             (56, "alignment of an event", header.description.align),
-            (64, "distance of events", geometry.event_stride),
-            (72, "distance of stamps", geometry.stamp_stride.unwrap_or(0)),
             (80, "start of the ring", extent.ring),
-            (88, "length of the file", extent.len),
         ] {
             if words.u64(at) != right as u64 {
                 return Err(Cause::Damaged(what));
@@ -182,6 +222,22 @@ impl Header {
         }
         if words.u64(96) != header.description.fingerprint() {
             return Err(Cause::Damaged("fingerprint of the type"));
+        }
+        for (at, what, here) in [
+            (64, "distance of events", geometry.event_stride),
+            (72, "distance of stamps", geometry.stamp_stride.unwrap_or(0)),
+            (120, "start of the member table", geometry.rows),
+            (128, "distance of members", geometry.row_stride),
+            (136, "start of the slots", geometry.slots),
+            (144, "start of the events", geometry.first_event),
+        ] {
+            let (here, there) = (here as u64, words.u64(at));
+            if there != here {
+                return Err(Cause::Layout { what, here, there });
+            }
+        }
+        if len != extent.len as u64 {
+            return Err(Cause::Damaged("length of the file"));
         }
         if file_len < extent.len as u64 {
             return Err(Cause::Damaged("length of the file, which was cut short"));
@@ -207,7 +263,7 @@ impl Header {
             .checked_add(geometry.size)
             .and_then(|len| len.checked_next_multiple_of(PAGE));
         let len = len
-            .filter(|&len| i64::try_from(len).is_ok())
+            .filter(|&len| isize::try_from(len).is_ok())
             .ok_or(Cause::NoSpace { needed: u64::MAX })?;
         Ok((geometry, Extent { ring, len }))
     }

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use annulus_ring::{Lease, SharedMemory};
+use annulus_ring::{Lease, RingBuilder, SharedMemory};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Stat, fstat};
 
 use crate::descriptor::{Descriptor, Map};
+use crate::header::Extent;
+use crate::interrupted::retried;
 use crate::refusal::Cause;
+use crate::witness::{Holder, Witnesses, bytes_of};
 
 /// What a ring is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,47 +34,79 @@ impl Access {
     pub(crate) fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Remove)
     }
+
+    /// The ring as a process uses it that has it open for this. One that cannot write to it wakes nobody: with parking, the
+    /// kernel would be told to interrupt this process too when others go to sleep.
+    pub(crate) fn as_used(self, ring: &RingBuilder) -> RingBuilder {
+        match self {
+            Self::Write => ring.clone(),
+            _ => ring.clone().no_parking(),
+        }
+    }
 }
 
 /// A ring's file, mapped, with the locks in it.
 ///
-/// Byte 0 of the file is the lock of the member table, byte `1 + row` the lease of a row. The descriptor `locks`
-/// has an open file description that is neither mapped nor a member's: it tests for leases, as locks of the same
-/// description are not seen, and locks the table. Each lease has a description of its own.
+/// Byte 0 of the file is the lock of the member table, byte `1 + row` the lease of a row, beside which another byte is
+/// locked that says [whose](Holder) it is. The descriptor `locks` has an open file description that is neither mapped nor a
+/// member's: it tests for leases, as locks of the same description are not seen, and locks the table. Each lease has a
+/// description of its own.
+///
+/// Everything that has the file open has its map too, and drops that last: see [`descriptor`](crate::descriptor).
 pub(crate) struct Memory {
-    pub(crate) map: Map,
     pub(crate) file: Descriptor,
     locks: Descriptor,
+    pub(crate) map: Arc<Map>,
+    witnesses: Witnesses,
     /// Where the ring starts in the map.
     ring: usize,
-    is_named: bool,
+    /// Where others find it, if it has a name, whatever becomes the directory of this process.
+    path: Option<PathBuf>,
 }
 
 impl Memory {
+    /// Maps so much of the file, which was checked to be there: what is cut off later is mapped too, and who looks there
+    /// is ended by a signal. A map as long as the file is by now would be too short, and what lies behind it another's.
     pub(crate) fn map(
         file: Descriptor,
-        ring: usize,
+        Extent { ring, len }: Extent,
         access: Access,
-        is_named: bool,
+        path: Option<&Path>,
     ) -> Result<Self, Cause> {
         let map = |file: &Descriptor| -> io::Result<MmapRaw> {
             let file = file.borrow()?;
             let mut options = MmapOptions::new();
+            options.len(len);
             match access {
-                Access::Write => options.populate().map_raw(file.as_raw_fd()),
-                Access::Read => options.populate().map_raw_read_only(file.as_raw_fd()),
-                // A few of its pages will do; and a file that somebody has left there may be all holes, which
-                // would take memory.
-                Access::Inspect | Access::Remove => options.map_raw_read_only(file.as_raw_fd()),
+                Access::Write => options.map_raw(file.as_raw_fd()),
+                _ => options.map_raw_read_only(file.as_raw_fd()),
             }
         };
+        let map = Map::of(ring, || map(&file))?;
+        // To inspect it a few of its pages will do; and a file that somebody has left there may be all holes, which
+        // would take memory.
+        if matches!(access, Access::Write | Access::Read) {
+            map.populate().map_err(|error| match error.raw_os_error() {
+                Some(libc::EFAULT) => {
+                    Cause::Damaged("length of the file, which was cut short, or has holes")
+                }
+                _ => error.into(),
+            })?;
+        }
         Ok(Self {
-            map: Map::of(ring, || map(&file))?,
+            map: Arc::new(map),
             locks: file.reopen(access.writes())?,
             file,
+            witnesses: Witnesses::new(),
             ring,
-            is_named,
+            path: path.and_then(|path| path::absolute(path).ok()),
         })
+    }
+
+    /// The process that has the lease of this row, if somebody has, and the lease says so.
+    fn holder_of(&self, row: usize) -> Option<Holder> {
+        let byte = self.locks.first_locked(bytes_of(row)?).ok()?;
+        byte.map(Holder::of)
     }
 
     /// Whether somebody has the lease of any of these rows, or is joining or leaving.
@@ -84,11 +121,12 @@ fn lease_of(row: usize) -> u64 {
     1 + row as u64
 }
 
-// SAFETY: 1: the map is as long as the file was, whose length was checked; its start is that of a page, and so is that
+// SAFETY: 1: the map is as long as the file was when it was checked, whatever it is now; its start is that of a page, and so is that
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
-// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own.
+// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and that a
+// process has ended while its lock is still there is proven by `witness`.
 unsafe impl SharedMemory for Memory {
     fn base(&self) -> NonNull<u8> {
         // SAFETY: inside the map.
@@ -107,15 +145,22 @@ unsafe impl SharedMemory for Memory {
     fn lease(&self, row: usize) -> Result<Option<Lease>, String> {
         let lease = || {
             let lease = self.file.reopen(true)?;
-            Ok::<_, io::Error>(lease.try_lock(lease_of(row))?.then_some(lease))
+            if !lease.try_lock(lease_of(row))? {
+                return Ok::<_, Cause>(None);
+            }
+            // Without that its lock alone tells of its death, which takes longer.
+            if let Some(byte) = Holder::this().and_then(|this| this.byte(row)) {
+                let _ = lease.try_lock(byte);
+            }
+            Ok(Some(lease))
         };
-        if self.is_named && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
+        if self.path.is_some() && self.stat().map_err(|error| error.to_string())?.st_nlink == 0 {
             return Err(
                 "the ring's file has been removed: open the ring of that name anew".to_owned(),
             );
         }
         match lease() {
-            Ok(lease) => Ok(lease.map(|lease| Box::new(lease) as Lease)),
+            Ok(lease) => Ok(lease.map(|lease| Box::new((lease, self.map.clone())) as Lease)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -125,14 +170,34 @@ unsafe impl SharedMemory for Memory {
         self.locks.is_locked(lease_of(row)).unwrap_or(true)
     }
 
+    fn has_ended(&self, row: usize) -> bool {
+        match self.holder_of(row) {
+            Some(holder) => (self.witnesses).has_ended(row, holder, || self.holder_of(row)),
+            None => !self.is_leased(row),
+        }
+    }
+
     fn process(&self) -> u32 {
         std::process::id()
+    }
+
+    fn is_unlinked(&self) -> bool {
+        let Some(path) = &self.path else {
+            return false;
+        };
+        match self.is_file_of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            // Who cannot tell by the name can tell whether there is any.
+            Err(_) => self.stat().is_ok_and(|stat| stat.st_nlink == 0),
+            Ok(is_it) => !is_it,
+        }
     }
 }
 
 impl Memory {
     pub(crate) fn stat(&self) -> io::Result<Stat> {
-        Ok(fstat(self.file.borrow()?)?)
+        let file = self.file.borrow()?;
+        retried(|| fstat(file))
     }
 
     /// Runs `change` if nobody has the table locked, and nobody can join meanwhile.
@@ -143,5 +208,44 @@ impl Memory {
         let changed = change();
         self.unlock_table();
         Some(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn d21_a_file_that_is_cut_after_it_was_checked_is_mapped_as_long_as_it_was() {
+        let file = Descriptor::open(|| Ok(memfd_create("test", MemfdFlags::CLOEXEC)?)).unwrap();
+        let extent = Extent {
+            ring: 4096,
+            len: 1 << 20,
+        };
+        ftruncate(file.borrow().unwrap(), 8192).unwrap();
+        for access in [Access::Write, Access::Read] {
+            let file = file.reopen(true).unwrap();
+            let error = Memory::map(file, extent, access, None).err();
+            assert!(matches!(error, Some(Cause::Damaged(_))), "{error:?}");
+        }
+        // Who touches only some of it does not find out.
+        for access in [Access::Inspect, Access::Remove] {
+            let memory = Memory::map(file.reopen(true).unwrap(), extent, access, None).unwrap();
+            let start = memory.map.base().addr().get();
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let is_whole = maps.lines().any(|line| {
+                let ends = line
+                    .split_once(' ')
+                    .and_then(|(ends, _)| ends.split_once('-'));
+                let [from, to] = ends
+                    .map(|(from, to)| [from, to])
+                    .unwrap()
+                    .map(|end| usize::from_str_radix(end, 16).unwrap());
+                from <= start && start + extent.len <= to
+            });
+            assert!(is_whole, "{start:x}: {maps}");
+        }
     }
 }

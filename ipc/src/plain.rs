@@ -27,12 +27,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// Every bit pattern is a value, no byte is padding, nothing is hidden in it that only one process can use:
 /// that is what the traits say which it requires, and what zerocopy checks where it derives them. This one
 /// adds the description that others compare with theirs. To implement it is safe: a description that is wrong
-/// can have a ring refused, or events misread, and nothing worse.
+/// has a ring refused, or events misread, and nothing worse; the size and alignment in it are compared with the type's.
 ///
 /// It is implemented for integers of 8 to 128 bits, `f32`, `f64`, zerocopy's little-endian numbers, and arrays
 /// of what is plain. Derive it for structs of these. Some types are left out on purpose:
 ///
 /// * `usize` and `isize` have another size in another program: say `u64` or `i64`.
+///   Some programs of 32 bits align 64-bit numbers to 4 bytes: what they share with others is a struct with
+///   `#[repr(C, align(8))]`, or made of zerocopy's numbers.
 /// * `bool`, `char`, enums and references are not valid whatever their bits are: keep an integer, and convert.
 ///
 /// # Examples
@@ -56,14 +58,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, little_endian};
 /// legs[].ratio @16 u32
 /// legs[].side @20 u32");
 /// ```
-/// A crate that reaches this one through another says so:
+/// Who depends on the crate `annulus` alone takes it from `annulus::ipc`. Neither that crate nor zerocopy has to be a
+/// dependency of the crate that derives: one that reaches them through another says so to both derives.
 /// ```
-/// # mod annulus { pub mod ipc { pub use annulus_ipc::*; } }
-/// use annulus::ipc::Plain;
-/// use zerocopy::{FromBytes, Immutable, IntoBytes};
+/// # mod platform { pub mod ipc { pub use annulus_ipc::*; } }
+/// use platform::ipc::Plain;
+/// use platform::ipc::zerocopy::{FromBytes, Immutable, IntoBytes};
 ///
 /// #[derive(Clone, Copy, Plain, FromBytes, IntoBytes, Immutable)]
-/// #[plain(crate = annulus::ipc)]
+/// #[plain(crate = platform::ipc)]
+/// #[zerocopy(crate = "annulus_ipc::zerocopy")] // as a path from a crate
 /// #[repr(transparent)]
 /// struct Price(i64);
 ///
@@ -315,7 +319,12 @@ impl Description {
         }
         if self.align != theirs.align {
             let (here, there) = (self.align, theirs.align);
-            found.push(format!("alignment {here} here, {there} in the ring"));
+            let why = match (here, there) {
+                // What has no padding has no other size or offsets for it.
+                (4, 8) | (8, 4) => WIDTH,
+                _ => "",
+            };
+            found.push(format!("alignment {here} here, {there} in the ring{why}"));
         }
         self.compare_fields(theirs, &mut found);
         if found.is_empty() {
@@ -353,6 +362,10 @@ impl Description {
         fields.map(|field| (field.path.as_str(), field)).collect()
     }
 }
+
+/// Why a type that is written in the same way can be aligned differently.
+const WIDTH: &str = " (programs of 32 bits align 64-bit numbers to 4 bytes: a struct with `#[repr(C, align(8))]` is \
+                     the same in all)";
 
 /// The fields of a description, by their paths.
 type Fields<'a> = BTreeMap<&'a str, &'a Field>;

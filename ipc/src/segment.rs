@@ -3,10 +3,9 @@
 use std::alloc;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,8 @@ use rustix::io::pread;
 use crate::create::SegmentBuilder;
 use crate::descriptor::Descriptor;
 use crate::directory::Directory;
-use crate::header::{Header, MAX_HEADER};
+use crate::header::{Extent, Header, MAX_HEADER, describe};
+use crate::interrupted::retried;
 use crate::memory::{Access, Memory};
 use crate::plain::Plain;
 use crate::refusal::{Cause, SegmentError};
@@ -96,6 +96,14 @@ impl<T: Plain> Segment<T> {
     /// Opens the ring of this name in the default [`Directory`] or, if there is none, creates it: whichever process
     /// comes first.
     ///
+    /// One that is over, yesterday's say, is removed, and created anew: one that is closed and has no living member, nor
+    /// events that are held for the successor of a dead one. One that is closed and has such is opened: that successor
+    /// joins it and reads the rest, and all others are told [`Closed`](annulus_ring::JoinError::Closed) until the last
+    /// member has gone.
+    ///
+    /// Between this and a join somebody may remove the ring, as unused (`annulus gc`) or as over. Who joins then is told
+    /// so ([`NoLease`](annulus_ring::JoinError::NoLease)), and opens it anew.
+    ///
     /// # Errors
     /// See [`Cause`]; [`Cause::Differs`] if the one that is there is another.
     ///
@@ -107,6 +115,16 @@ impl<T: Plain> Segment<T> {
     /// let second = Segment::<u64>::open_or_create(name, 1024)?; // opens it
     /// let other = Segment::<u64>::open_or_create(name, 2048).unwrap_err();
     /// assert!(matches!(other.cause, Cause::Differs { .. }));
+    ///
+    /// // Whatever others remove meanwhile:
+    /// let mut feed = loop {
+    ///     let ring = Segment::<u64>::open_or_create(name, 1024)?;
+    ///     match ring.producer() {
+    ///         Err(_) if ring.is_unlinked() => {}
+    ///         feed => break feed?,
+    ///     }
+    /// };
+    /// feed.publish_value(7)?;
     /// # Directory::default().unlink(name)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -147,13 +165,16 @@ impl<T: Plain> Segment<T> {
     }
 
     fn from_sealed(fd: OwnedFd) -> Result<Self, Cause> {
-        let seals = fcntl_get_seals(&fd).unwrap_or(SealFlags::empty());
+        let seals = retried(|| fcntl_get_seals(&fd)).unwrap_or(SealFlags::empty());
         if !seals.contains(SealFlags::SHRINK) {
             return Err(Cause::NotSealed);
         }
         // Opened anew: a description that others have too does not do for locks.
-        let file = Descriptor::open(|| File::options().read(true).write(true).open(own_path(&fd)))?;
-        attach(file, Access::Write, None)
+        attach(
+            Descriptor::open_again(fd.as_fd(), true)?,
+            Access::Write,
+            None,
+        )
     }
 }
 
@@ -259,17 +280,23 @@ pub(crate) fn attach<T: Plain>(
     access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<Segment<T>, Cause> {
+    let description = describe::<T>()?;
     let (memory, about) = look_into(file, access, named)?;
-    let differences = T::description().differences(&about.header.description);
+    let differences = description.differences(&about.header.description);
     if !differences.is_empty() {
         return Err(Cause::Type { differences });
     }
     let memory = Arc::new(memory);
     let event = alloc::Layout::new::<T>();
-    // SAFETY: what the header says was checked, and that its events are those of `T`, of which any bytes are a
-    // value; and by the header its creator says that it was formatted so. What others make of it since then is
+    // SAFETY: what the header says was checked, and that its events have the size and alignment of `T` (`describe`), of
+    // which any bytes are a value; and by the header its creator says that it was formatted so. What others make of it since then is
     // checked whenever it is read.
-    let ring = unsafe { about.header.ring.attach(memory.clone(), event) }.map_err(Cause::Build)?;
+    let ring = unsafe {
+        access
+            .as_used(&about.header.ring)
+            .attach(memory.clone(), event)
+    };
+    let ring = ring.map_err(Cause::Build)?;
     Ok(Segment {
         ring,
         memory,
@@ -280,15 +307,15 @@ pub(crate) fn attach<T: Plain>(
 /// The same as a ring whose events nobody reads.
 pub(crate) fn attach_untyped(
     file: Descriptor,
+    access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Ring<()>, Arc<Memory>, About), Cause> {
-    let (memory, about) = look_into(file, Access::Inspect, named)?;
+    let (memory, about) = look_into(file, access, named)?;
     let memory = Arc::new(memory);
     // SAFETY: as in `attach`; of its events nothing is read.
     let ring = unsafe {
-        about
-            .header
-            .ring
+        access
+            .as_used(&about.header.ring)
             .attach::<()>(memory.clone(), about.header.event()?)
     };
     Ok((ring.map_err(Cause::Build)?, memory, about))
@@ -299,25 +326,34 @@ pub(crate) fn look_into(
     access: Access,
     named: Option<(String, PathBuf)>,
 ) -> Result<(Memory, About), Cause> {
-    let stat = fstat(file.borrow()?).map_err(io::Error::from)?;
+    let opened = file.borrow()?;
+    let stat = retried(|| fstat(opened))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Cause::NotARing);
     }
     let mut bytes = vec![0; MAX_HEADER];
     let mut len = 0;
     while len < MAX_HEADER {
-        match pread(file.borrow()?, &mut bytes[len..], len as u64).map_err(io::Error::from)? {
+        match retried(|| pread(opened, &mut bytes[len..], len as u64))? {
             0 => break,
             read => len += read,
         }
     }
     let (header, extent) = Header::decode(&bytes[..len], stat.st_size as u64)?;
-    let memory = Memory::map(file, extent.ring, access, named.is_some())?;
+    // What is not there yet would be taken when it is first used, and that ends processes if there is nothing left. Who
+    // removes a ring does not look into it.
+    let there = (stat.st_blocks as u64).saturating_mul(512);
+    let needed = extent.len as u64;
+    if there < needed && access != Access::Remove {
+        return Err(Cause::Holes { needed, there });
+    }
+    // Huge pages are mapped as a whole; no more than there is, and no more than it takes.
+    let block = usize::try_from(stat.st_blksize).unwrap_or(1).max(1);
+    let whole = extent.len.checked_next_multiple_of(block);
+    let there = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    let len = whole.unwrap_or(extent.len).min(there);
+    let path = named.as_ref().map(|(_, path)| path.as_path());
+    let memory = Memory::map(file, Extent { len, ..extent }, access, path)?;
     let (name, path) = named.unzip();
     Ok((memory, About { name, path, header }))
-}
-
-/// The name by which this process can open a file that it has open.
-pub(crate) fn own_path(fd: impl AsFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }

@@ -1,13 +1,15 @@
 //! Named points of the creation of a ring, at which tests end or stop who reaches them; those of the ring itself are
 //! in `annulus-ring`. In a normal build there is nothing here: they are compiled in under `cfg(failpoints)`.
 
-/// A point that whoever creates a ring reaches.
+/// A point in the creation of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     not(failpoints),
     expect(unreachable_pub, reason = "public where it does something")
 )]
 pub enum Creation {
+    /// A directory for it is made, and is not yet everybody's, nor has its name.
+    Directory,
     /// The memory is allocated.
     Allocate,
     /// The ring is made, and has no name yet.

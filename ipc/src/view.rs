@@ -95,6 +95,24 @@ impl<T: Plain> View<T> {
         self.segment.is_closed()
     }
 
+    /// Whether its name does not lead to it any more: as [`Ring::is_unlinked`](annulus_ring::Ring::is_unlinked).
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment, View};
+    /// # let name = &format!("doc-view-unlinked-{}", std::process::id());
+    /// # let ring = Segment::<u64>::create(name, 8)?;
+    /// let view = View::<u64>::open(name)?;
+    /// assert!(!view.is_unlinked());
+    /// Directory::default().unlink(name)?;
+    /// assert!(view.is_unlinked());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        self.segment.is_unlinked()
+    }
+
     /// What the ring's creator has said about it.
     ///
     /// # Examples

@@ -480,20 +480,20 @@ impl<'f> Case<'f> {
             }
             3 => {
                 // A text, with what a text may have.
-                let at = 128 + self.random.below(24) as usize;
+                let at = 160 + self.random.below(24) as usize;
                 let letters = b"u64 size 8 align 8\n@[]=;0123456789\x00\x1b\xc3\xa9";
                 let letter = letters[self.random.below(letters.len() as u64) as usize];
                 self.hand.write(at, &[letter]);
             }
             4 => {
                 // One of the numbers, as a whole.
-                let at = 8 * self.random.below(16) as usize;
+                let at = 8 * self.random.below(20) as usize;
                 let value = self.hand.interesting(at);
                 self.hand.write(at, &value.to_le_bytes());
             }
             _ => {
                 for _ in 0..1 + self.random.below(3) {
-                    let at = self.random.below(160) as usize;
+                    let at = self.random.below(192) as usize;
                     let byte = self.hand.lived.bytes[at];
                     let bit = byte ^ 1 << self.random.below(8);
                     let any = self.random.next() as u8;

@@ -181,6 +181,15 @@ fn each_difference_is_said_once() {
             "field legs[].shares is only in the ring",
         ],
     );
+    // As a program of 32 bits has it.
+    let narrow = Quote::description().text().replace("align 8", "align 4");
+    assert_differences(
+        &narrow,
+        &[
+            "alignment 8 here, 4 in the ring (programs of 32 bits align 64-bit numbers to 4 bytes: a struct with \
+           `#[repr(C, align(8))]` is the same in all)",
+        ],
+    );
     // The fields of another type are another matter.
     assert_differences(
         "Quote size 32 align 8\n\

@@ -306,6 +306,22 @@ impl<T> Consumer<T> {
         self.probe.row()
     }
 
+    /// Whether the name of the ring, if it is one that processes share and has one, does not lead to it any more: who
+    /// opens that name now is in another ring, or in none, and this consumer goes on in the old one. Nobody is told of that,
+    /// as it takes a system call: ask now and then, or after a long wait.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`; a ring on the heap has no name.
+    /// ```
+    /// # let ring = annulus_ring::Ring::builder(8).build(u64::default)?;
+    /// assert!(!ring.consumer("book").join()?.is_unlinked());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        self.probe.memory.region().is_unlinked()
+    }
+
     /// Says that this thread alone moves it, until it is dropped or bound to another thread.
     ///
     /// A producer of the same ring that waits on this thread for free slots which only this consumer could make

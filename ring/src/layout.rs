@@ -10,12 +10,14 @@
 //!
 //! What others poll lies apart from what they do not, and what one member writes apart from what
 //! another writes: a line is handed over only to hand something over.
+//!
+//! Nothing of it depends on the processor, or on how wide its pointers are: programs that are compiled for 32 and for
+//! 64 bits share a ring. So there is no `usize` in it, and how far apart is far enough is a number of its own.
 
 use std::alloc;
-#[cfg(all(not(loom), target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(not(loom), target_os = "linux"))]
 use std::mem::offset_of;
-
-use crossbeam_utils::CachePadded;
+use std::ops::Deref;
 
 use crate::member::{Hot, Record, Status};
 use crate::ring::Producers;
@@ -26,28 +28,52 @@ use crate::wait::{Duty, EventCount};
 /// Bytes that processors hand over at a time.
 pub(crate) const CACHE_LINE: usize = 64;
 
+/// Processors prefetch lines in pairs: what has a pair of its own shares nothing that is handed over with anything else.
+const PAIR: usize = 2 * CACHE_LINE;
+
+/// What has a pair of cache lines of its own, on every target the same.
+#[repr(C, align(128))]
+pub(crate) struct Padded<T>(T);
+
+const _: () = assert!(align_of::<Padded<u8>>() == PAIR);
+
+impl<T> Padded<T> {
+    fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// The words of the ring as a whole.
 #[repr(C)]
 pub(crate) struct Header {
-    pub(crate) claimed: CachePadded<Claimed>,
-    pub(crate) published: CachePadded<Published>,
-    pub(crate) floor: CachePadded<Floor>,
-    pub(crate) status: CachePadded<Status>,
+    pub(crate) claimed: Padded<Claimed>,
+    pub(crate) published: Padded<Published>,
+    pub(crate) floor: Padded<Floor>,
+    pub(crate) status: Padded<Status>,
     /// Where those park who wait for publications, or for consumers to come or go.
-    pub(crate) waiters: CachePadded<EventCount>,
+    pub(crate) waiters: Padded<EventCount>,
     /// Which of those that sleep looks for the dead.
-    pub(crate) watch: CachePadded<Duty>,
+    pub(crate) watch: Padded<Duty>,
 }
 
 impl Header {
     pub(crate) fn new() -> Self {
         Self {
-            claimed: CachePadded::new(Claimed::new()),
-            published: CachePadded::new(Published::new()),
-            floor: CachePadded::new(Floor::new()),
-            status: CachePadded::new(Status::new()),
-            waiters: CachePadded::new(EventCount::new()),
-            watch: CachePadded::new(Duty::new()),
+            claimed: Padded::new(Claimed::new()),
+            published: Padded::new(Published::new()),
+            floor: Padded::new(Floor::new()),
+            status: Padded::new(Status::new()),
+            waiters: Padded::new(EventCount::new()),
+            watch: Padded::new(Duty::new()),
         }
     }
 }
@@ -55,15 +81,15 @@ impl Header {
 /// One line of the member table.
 #[repr(C)]
 pub(crate) struct Row {
-    pub(crate) hot: CachePadded<Hot>,
-    pub(crate) record: CachePadded<Record>,
+    pub(crate) hot: Padded<Hot>,
+    pub(crate) record: Padded<Record>,
 }
 
 impl Row {
     pub(crate) fn new() -> Self {
         Self {
-            hot: CachePadded::new(Hot::new()),
-            record: CachePadded::new(Record::new()),
+            hot: Padded::new(Hot::new()),
+            record: Padded::new(Record::new()),
         }
     }
 }
@@ -113,11 +139,13 @@ impl SlotPicture {
         producers: Producers,
         capacity: usize,
     ) -> Option<Self> {
-        // Processors prefetch lines in pairs: what starts here shares its pair with nothing before.
-        const PAIR: usize = 2 * CACHE_LINE;
+        // Where events take no memory, nothing else would be too much, and each slot still takes its time.
+        if event.size() == 0 && capacity as u64 > MOST_WITHOUT_SIZE {
+            return None;
+        }
         match layout {
             Layout::Beside => {
-                // A stamp, and behind it the event.
+                // A stamp, and behind it the event. What starts at the alignment shares its pair with nothing before.
                 let align = larger(event.align(), align_of::<Stamp>());
                 let first_event = size_of::<Stamp>().next_multiple_of(event.align());
                 let Some(size) = first_event.checked_add(event.size()) else {
@@ -172,11 +200,14 @@ impl SlotPicture {
     }
 }
 
+const MOST_WITHOUT_SIZE: u64 = 1 << 32;
+
 const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-#[cfg(all(not(loom), target_arch = "x86_64", target_os = "linux"))]
+// The same for every processor. A model's words are larger, and on other systems a futex is.
+#[cfg(all(not(loom), target_os = "linux"))]
 const _: () = {
     assert!(size_of::<Header>() == 768);
     assert!(offset_of!(Header, published) == 128);
@@ -192,9 +223,26 @@ const _: () = {
     assert!(beside::<[u64; 3]>().event_stride == 32);
     assert!(beside::<[u64; 7]>().event_stride == 64);
     assert!(beside::<[u64; 8]>().event_stride == 128);
+    // Stamps are aligned to 8 bytes also where `u64` is to 4: the picture is the same for such events.
+    assert!(align_of::<Stamp>() == 8);
+    assert!(is_same(
+        of(24, 4, Layout::Beside),
+        of(24, 8, Layout::Beside)
+    ));
+    assert!(is_same(of(24, 4, Layout::Apart), of(24, 8, Layout::Apart)));
 
     const fn beside<T>() -> SlotPicture {
-        let event = alloc::Layout::new::<T>();
-        SlotPicture::of(event, Layout::Beside, Producers::One, 8).unwrap()
+        of(size_of::<T>(), align_of::<T>(), Layout::Beside)
+    }
+
+    const fn of(size: usize, align: usize, layout: Layout) -> SlotPicture {
+        let Ok(event) = alloc::Layout::from_size_align(size, align) else {
+            panic!("no such layout");
+        };
+        SlotPicture::of(event, layout, Producers::Many, 8).unwrap()
+    }
+
+    const fn is_same(a: SlotPicture, b: SlotPicture) -> bool {
+        a.first_event == b.first_event && a.event_stride == b.event_stride && a.size == b.size
     }
 };

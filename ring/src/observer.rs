@@ -36,7 +36,7 @@ use crate::ring::Producers;
 use crate::sequence::Sequence;
 use crate::shared::Unusable;
 use crate::stamp::Reading;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Observed, Ordering, fence};
 use crate::wait::{Patience, Wait, Waiter};
 
 pub use crate::sync::Observable;
@@ -112,6 +112,9 @@ impl<T: Observable> Observer<T> {
 
     /// Waits for the next event, and returns its sequence and a copy of it.
     ///
+    /// The copy is made on the stack: of events that are larger than what there is room for, some megabytes in the main
+    /// thread and 2 MiB in others, [`Observer::next_into`] makes one elsewhere.
+    ///
     /// # Errors
     /// [`Ended`] once the ring is closed and it has seen the last event, or the ring is poisoned.
     ///
@@ -133,10 +136,28 @@ impl<T: Observable> Observer<T> {
         reason = "it ends for a reason, and returns that"
     )]
     pub fn next(&mut self) -> Result<(Sequence, T), Ended> {
-        match self.wait_for_event(Patience::Forever) {
-            Ok(event) => Ok(event),
-            Err(why) => Err(why.for_good()),
-        }
+        (self.wait_for_event(Patience::Forever, T::copy_from)).map_err(NotReady::for_good)
+    }
+
+    /// Waits for the next event, copies it into `copy`, and returns its sequence.
+    ///
+    /// # Errors
+    /// As [`Observer::next`]. What is in `copy` then is any value: an event can be overwritten while it is copied.
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::Ring;
+    /// let ring = Ring::builder(2).observable().build(|| [0_u8; 4096])?; // a frame, which may have some megabytes
+    /// let mut tap = ring.observer()?;
+    /// ring.producer()?.publish(|frame| frame.fill(7))?;
+    /// let mut frame = Box::new([0; 4096]);
+    /// assert_eq!(tap.next_into(&mut frame)?, 0);
+    /// assert_eq!(frame[4095], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_into(&mut self, copy: &mut T) -> Result<Sequence, Ended> {
+        let copied = self.wait_for_event(Patience::Forever, into(copy));
+        copied.map(first).map_err(NotReady::for_good)
     }
 
     /// As [`Observer::next`], until `deadline`.
@@ -157,7 +178,33 @@ impl<T: Observable> Observer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_deadline(&mut self, deadline: Instant) -> Result<(Sequence, T), NotReady> {
-        self.wait_for_event(Patience::Until(deadline))
+        self.wait_for_event(Patience::Until(deadline), T::copy_from)
+    }
+
+    /// As [`Observer::next_into`], until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Observer::next_deadline`], and [`Observer::next_into`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # use std::time::{Duration, Instant};
+    /// # let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let (mut tap, mut price) = (ring.observer()?, 0);
+    /// let deadline = Instant::now() + Duration::from_millis(1);
+    /// assert_eq!(tap.next_into_deadline(&mut price, deadline), Err(NotReady::Idle));
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!((tap.next_into_deadline(&mut price, deadline)?, price), (0, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_into_deadline(
+        &mut self,
+        copy: &mut T,
+        deadline: Instant,
+    ) -> Result<Sequence, NotReady> {
+        let copied = self.wait_for_event(Patience::Until(deadline), into(copy));
+        copied.map(first)
     }
 
     /// As [`Observer::next`], if there is an event.
@@ -178,7 +225,26 @@ impl<T: Observable> Observer<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_next(&mut self) -> Result<(Sequence, T), NotReady> {
-        self.wait_for_event(Patience::None)
+        self.wait_for_event(Patience::None, T::copy_from)
+    }
+
+    /// As [`Observer::next_into`], if there is an event.
+    ///
+    /// # Errors
+    /// As [`Observer::try_next`], and [`Observer::next_into`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ring::{NotReady, Ring};
+    /// # let ring = Ring::builder(8).observable().build(u64::default)?;
+    /// let (mut tap, mut price) = (ring.observer()?, 0);
+    /// assert_eq!(tap.try_next_into(&mut price), Err(NotReady::Idle));
+    /// ring.producer()?.publish_value(7)?;
+    /// assert_eq!((tap.try_next_into(&mut price)?, price), (0, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_next_into(&mut self, copy: &mut T) -> Result<Sequence, NotReady> {
+        (self.wait_for_event(Patience::None, into(copy))).map(first)
     }
 
     /// How many sequences it has missed because it was lapped. Some may have carried no event.
@@ -208,10 +274,14 @@ impl<T: Observable> Observer<T> {
         self.next
     }
 
-    fn wait_for_event(&mut self, patience: Patience) -> Result<(Sequence, T), NotReady> {
+    fn wait_for_event<C>(
+        &mut self,
+        patience: Patience,
+        mut copy: impl FnMut(Observed<T>) -> C,
+    ) -> Result<(Sequence, C), NotReady> {
         let mut waiter = Waiter::new(self.wait, patience, self.memory.region().parking);
         loop {
-            let idle = match self.copy_next() {
+            let idle = match self.copy_next(&mut copy) {
                 Err(idle @ (NotReady::Idle | NotReady::Gated)) => idle,
                 done => return done,
             };
@@ -221,7 +291,11 @@ impl<T: Observable> Observer<T> {
         }
     }
 
-    fn copy_next(&mut self) -> Result<(Sequence, T), NotReady> {
+    #[inline]
+    fn copy_next<C>(
+        &mut self,
+        copy: &mut impl FnMut(Observed<T>) -> C,
+    ) -> Result<(Sequence, C), NotReady> {
         loop {
             let region = self.memory.region();
             // Read before what is published: the last event is not passed over.
@@ -249,7 +323,7 @@ impl<T: Observable> Observer<T> {
             if region.mutable_stages_are_at() <= self.next {
                 return Err(NotReady::Gated);
             }
-            let event = T::copy_from(self.memory.to_observe(self.next));
+            let event = copy(self.memory.to_observe(self.next));
             // ORDER(observe): if a word of the copy was written after the claim of a later lap, or by a
             // stage that has joined since, what comes next sees that.
             fence(Ordering::Acquire);
@@ -284,6 +358,15 @@ impl<T: Observable> Observer<T> {
         self.batch_end = self.batch_end.max(batch_end);
         Ok(())
     }
+}
+
+/// Copies events to where this one is.
+fn into<T: Observable>(copy: &mut T) -> impl FnMut(Observed<T>) {
+    |event| T::copy_into(event, copy)
+}
+
+fn first((sequence, ()): (Sequence, ())) -> Sequence {
+    sequence
 }
 
 /// A sequence that was not overwritten a moment ago, and a boundary up to which all is published.

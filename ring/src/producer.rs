@@ -407,6 +407,22 @@ impl<T> Producer<T> {
         self.claimer.row()
     }
 
+    /// Whether the name of the ring, if it is one that processes share and has one, does not lead to it any more: who
+    /// opens that name now is in another ring, or in none, and this producer goes on in the old one. Nobody is told of that,
+    /// as it takes a system call: ask now and then, or after a long wait.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`; a ring on the heap has no name.
+    /// ```
+    /// # let ring = annulus_ring::Ring::builder(8).build(u64::default)?;
+    /// assert!(!ring.producer()?.is_unlinked());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        self.claimer.memory.region().is_unlinked()
+    }
+
     /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
     ///
     /// # Examples

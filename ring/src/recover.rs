@@ -87,6 +87,9 @@ pub unsafe trait Liveness {
     /// again, and that everything it has done is visible here. `None` if it lives, if that is not known,
     /// or if somebody else has the proof. Does not wait.
     ///
+    /// It is called with the member table locked, for each row and perhaps more than once: as long as it takes nobody
+    /// joins or leaves. So it must not use the ring, nor wait for anybody who does.
+    ///
     /// A row that no member has may be dead or not.
     ///
     /// # Examples
@@ -356,12 +359,13 @@ fn finish_what_the_dead_began<T>(
 /// Leases are taken, and rows change hands, under the lock of the table: under that lock it stays so.
 pub(crate) struct Leases<'m>(pub(crate) &'m dyn SharedMemory);
 
-// SAFETY: who has no lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun.
+// SAFETY: a member without a lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun;
+// and if one has ended whose lease is still there, nobody else has that.
 unsafe impl Liveness for Leases<'_> {
     type Proof = ();
 
     fn prove_dead(&self, row: usize) -> Option<()> {
-        (!self.0.is_leased(row)).then_some(())
+        self.0.has_ended(row).then_some(())
     }
 }
 
@@ -388,7 +392,7 @@ fn look<T>(memory: &Memory<T>, asks_the_system: bool) {
     let Some(shared) = region.shared_memory() else {
         return;
     };
-    let is_dead = |row: usize| region.rows()[row].record.is_used() && !shared.is_leased(row);
+    let is_dead = |row: usize| region.rows()[row].record.is_used() && shared.has_ended(row);
     let mut recovered = Recovered::default();
     if asks_the_system
         && (0..region.rows().len()).any(is_dead)

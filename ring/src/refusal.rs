@@ -88,7 +88,7 @@ impl fmt::Display for ProducerError {
             Self::Unusable(cause) => cause.fmt(f),
             Self::Closed => f.write_str(
                 "the ring is closed, or its last producer was dropped, which closes it: join before \
-                 that, or build another ring",
+                 that, or build another ring (in shared memory `open_or_create` does, once the last member has gone)",
             ),
             Self::Poisoned(poisoned) => write!(f, "a producer comes too late: {poisoned}"),
             Self::NoParking => no_parking(f, "a producer"),
@@ -264,7 +264,7 @@ impl fmt::Display for JoinError {
             Self::Closed { name } => write!(
                 f,
                 "consumer {name:?} comes too late, the ring is closed: join before that, or build \
-                 another ring"
+                 another ring (in shared memory `open_or_create` does, once the last member has gone)"
             ),
             Self::Poisoned { name, cause } => {
                 write!(f, "consumer {name:?} comes too late: {cause}")

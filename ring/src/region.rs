@@ -128,6 +128,11 @@ impl<T> Region<T> {
         self.shared_memory().is_some() && self.header().status.signal().is_inherited()
     }
 
+    /// Whether newcomers do not find it any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        self.shared_memory().is_some_and(SharedMemory::is_unlinked)
+    }
+
     /// Every consumer that the one in this row comes after, directly or through others.
     pub(crate) fn closure(&self, row: usize) -> Rows {
         self.rows()[row].record.closure(self.rows().len())
@@ -485,13 +490,13 @@ impl<T> SlotPtr<T> {
         }
     }
 
-    /// Makes the slot of this index one that is not published, with this event.
+    /// Makes the slot of this index one that is not published, with this event, which is moved once.
     ///
     /// # Safety
     /// 1. The index is of one of the slots, and nobody else uses it yet.
-    pub(crate) unsafe fn fill(self, index: usize, event: T) {
+    pub(crate) unsafe fn fill(self, index: usize, event: impl FnOnce() -> T) {
         // SAFETY: inside the slots and aligned, as the picture says; the caller's alone.
-        unsafe { self.events.at(index).write(EventCell::new(event)) };
+        unsafe { EventCell::make(self.events.at(index), event) };
         if let Some(stamps) = self.stamps {
             // SAFETY: as above.
             unsafe { stamps.at(index).write(Stamp::new()) };
@@ -618,9 +623,8 @@ impl<T> SlotArray<T> {
             filled: 0,
         };
         for index in 0..capacity {
-            let event = factory();
             // SAFETY: inside the allocation, and nobody else knows of it.
-            unsafe { array.ptr.fill(index, event) };
+            unsafe { array.ptr.fill(index, &mut factory) };
             array.filled += 1;
         }
         Ok(array)

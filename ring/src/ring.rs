@@ -212,6 +212,22 @@ impl<T> Ring<T> {
         self.memory.header().status.signal().is_closed()
     }
 
+    /// Whether the name of the ring, if it is one that processes share and has one, does not lead to it any more: who
+    /// opens that name now is in another ring, or in none, and this handle goes on in the old one. Nobody is told of that,
+    /// as it takes a system call: ask now and then, or after a long wait.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`; a ring on the heap has no name.
+    /// ```
+    /// # let ring = annulus_ring::Ring::builder(8).build(u64::default)?;
+    /// assert!(!ring.is_unlinked());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_unlinked(&self) -> bool {
+        self.memory.region().is_unlinked()
+    }
+
     /// Poisons the ring, as [`Consumer::poison`](crate::Consumer::poison).
     ///
     /// # Examples
@@ -612,8 +628,7 @@ impl fmt::Display for BuildError {
                 event_size,
             } => write!(
                 f,
-                "no memory can be had for {capacity} events of {event_size} bytes each: build a \
-                 smaller ring"
+                "{capacity} events of {event_size} bytes each are too many: build a smaller ring"
             ),
         }
     }

@@ -34,7 +34,8 @@ use crate::sync::SharedByAll;
 ///    [`Geometry`] says, aligned as it says, readable for as long as this value lives.
 /// 2. Nobody changes these bytes but through rings made of them, in this process.
 /// 3. Nobody else has a lease of the row that [`lease`](SharedMemory::lease) gives one for.
-/// 4. What a process had stored before its lease ended is visible to who finds that it has ended.
+/// 4. What a process had stored before its lease ended is visible to others that find that it has ended; and all that a
+///    member has ever stored to others that are told that it [has ended](SharedMemory::has_ended).
 ///
 /// # Examples
 /// It takes locks that the kernel lets go of when a process ends: package `annulus-ipc` has them.
@@ -58,8 +59,19 @@ pub unsafe trait SharedMemory: Send + Sync {
     /// Whether somebody has the lease of this row, in whatever process.
     fn is_leased(&self, row: usize) -> bool;
 
+    /// Whether the member that has, or had, the lease of this row is proven to do nothing any more. That may be so while the
+    /// lease is still there, so that nobody else can have it yet. By default it is so when the lease is not there.
+    fn has_ended(&self, row: usize) -> bool {
+        !self.is_leased(row)
+    }
+
     /// The process, for people.
     fn process(&self) -> u32;
+
+    /// Whether the name by which others find this memory, if it has one, leads to it no longer.
+    fn is_unlinked(&self) -> bool {
+        false
+    }
 }
 
 /// A row's lease, which ends when it is dropped.
@@ -159,6 +171,44 @@ impl RingBuilder {
         mut factory: impl FnMut() -> T,
     ) -> Result<(), BuildError> {
         // SAFETY: as the caller promises.
+        let slots = unsafe { self.format_words::<T>(base, event) }?;
+        for index in 0..self.capacity {
+            // SAFETY: one of the slots, and nobody else's.
+            unsafe { slots.fill(index, &mut factory) };
+        }
+        Ok(())
+    }
+
+    /// As [`RingBuilder::format`], in memory that is all zeroes, for events of which zeroes are one: none of them is
+    /// made and moved, which can be too large for that, and no slot is touched.
+    ///
+    /// # Errors
+    /// As [`RingBuilder::build`].
+    ///
+    /// # Safety
+    /// 1. As [`RingBuilder::format`]'s first, and all of these bytes are zeroes.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    pub unsafe fn format_zeroed(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+    ) -> Result<(), BuildError> {
+        // SAFETY: as the caller promises; zeroes are a stamp of a slot that is not published.
+        unsafe { self.format_words::<()>(base, event) }.map(drop)
+    }
+
+    /// Makes the words of the ring as a whole and its rows, and says where its slots are.
+    ///
+    /// # Safety
+    /// 1. As [`RingBuilder::format`]'s.
+    unsafe fn format_words<T>(
+        &self,
+        base: NonNull<u8>,
+        event: alloc::Layout,
+    ) -> Result<SlotPtr<T>, BuildError> {
+        // SAFETY: as the caller promises.
         let (words, slots) = unsafe { self.parts::<T>(base, event) }?;
         // SAFETY: inside, aligned, and nobody else's.
         unsafe { Header::make(words.header) };
@@ -169,11 +219,7 @@ impl RingBuilder {
             // SAFETY: as the header.
             unsafe { Row::make(row) };
         }
-        for index in 0..self.capacity {
-            // SAFETY: one of the slots, and nobody else's.
-            unsafe { slots.fill(index, factory()) };
-        }
-        Ok(())
+        Ok(slots)
     }
 
     /// Where the parts of the ring are that lies there.

@@ -48,6 +48,7 @@ mod platform {
 
     use std::cell::{RefCell, UnsafeCell};
     use std::mem::MaybeUninit;
+    use std::ptr::{self, NonNull};
     use std::sync::TryLockError;
     use std::sync::atomic::{AtomicU8, Ordering};
     use std::time::Duration;
@@ -66,8 +67,13 @@ mod platform {
     pub(crate) struct EventCell<T>(UnsafeCell<T>);
 
     impl<T> EventCell<T> {
-        pub(crate) fn new(event: T) -> Self {
-            Self(UnsafeCell::new(event))
+        /// Makes an event there: it can be too large to be moved about.
+        ///
+        /// # Safety
+        /// 1. There is room for it, aligned, and nobody else uses it yet.
+        pub(crate) unsafe fn make(at: NonNull<Self>, event: impl FnOnce() -> T) {
+            // SAFETY: the caller's promise; a cell is what is in it.
+            unsafe { ptr::write(at.as_ptr().cast(), event()) };
         }
 
         /// For an observer, which may look while somebody writes.
@@ -112,13 +118,36 @@ mod platform {
     pub trait Observable: FromBytes + IntoBytes + Sized {
         #[doc(hidden)]
         fn copy_from(event: Observed<Self>) -> Self;
+
+        #[doc(hidden)]
+        fn copy_into(event: Observed<Self>, copy: &mut Self);
     }
 
     impl<T: FromBytes + IntoBytes> Observable for T {
         #[inline]
-        fn copy_from(Observed(event): Observed<T>) -> T {
-            let mut copy = MaybeUninit::<T>::uninit();
-            let (from, to) = (event.cast::<u8>(), copy.as_mut_ptr().cast::<u8>());
+        fn copy_from(event: Observed<T>) -> T {
+            let mut copy = MaybeUninit::uninit();
+            // SAFETY: there is room.
+            unsafe { event.copy_to(copy.as_mut_ptr()) };
+            // SAFETY: every byte was written, and any value of them is a `T`.
+            unsafe { copy.assume_init() }
+        }
+
+        #[inline]
+        fn copy_into(event: Observed<T>, copy: &mut T) {
+            // SAFETY: there is room; any value of the bytes is a `T`.
+            unsafe { event.copy_to(copy) };
+        }
+    }
+
+    impl<T> Observed<T> {
+        /// Writes each byte there.
+        ///
+        /// # Safety
+        /// 1. There is room for a `T`.
+        #[inline]
+        unsafe fn copy_to(self, copy: *mut T) {
+            let (from, to) = (self.0.cast::<u8>(), copy.cast::<u8>());
             let mut done = 0;
             while done < size_of::<T>() {
                 // SAFETY: inside the event.
@@ -139,8 +168,6 @@ mod platform {
                     done += 1;
                 }
             }
-            // SAFETY: every byte was written, and any value of them is a `T`.
-            unsafe { copy.assume_init() }
         }
     }
 
@@ -232,6 +259,7 @@ mod platform {
     pub(crate) use loom::thread::yield_now;
 
     use std::ops::{Deref, DerefMut};
+    use std::ptr::NonNull;
     use std::sync::LockResult;
 
     use loom::cell::UnsafeCell;
@@ -245,11 +273,17 @@ mod platform {
     }
 
     impl<T> EventCell<T> {
-        pub(crate) fn new(event: T) -> Self {
-            Self {
+        /// Makes an event there.
+        ///
+        /// # Safety
+        /// 1. There is room for it, aligned, and nobody else uses it yet.
+        pub(crate) unsafe fn make(at: NonNull<Self>, event: impl FnOnce() -> T) {
+            let cell = Self {
                 access: UnsafeCell::new(()),
-                event: std::cell::UnsafeCell::new(event),
-            }
+                event: std::cell::UnsafeCell::new(event()),
+            };
+            // SAFETY: the caller's promise.
+            unsafe { at.write(cell) };
         }
 
         /// For an observer, which may look while somebody writes; what it looks at is then made of atomics.
@@ -353,6 +387,11 @@ mod platform {
             // SAFETY: the event of a slot, which is alive; it is only ever changed through `&self`.
             unsafe { &*event }.copy()
         }
+
+        #[doc(hidden)]
+        fn copy_into(event: Observed<Self>, copy: &mut Self) {
+            *copy = Self::copy_from(event);
+        }
     }
 
     /// Waits longer than this are not explored further: two threads that poll can do so for ever, in
@@ -426,10 +465,6 @@ pub(crate) struct Fences {
 
 /// What the kernel is asked for.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    any(loom, not(target_os = "linux")),
-    expect(dead_code, reason = "nobody is asked")
-)]
 pub(crate) enum Membarrier {
     RegisterThreads,
     RegisterProcess,

@@ -115,8 +115,13 @@ mod pin;
 mod supervise;
 mod work;
 
+/// The ring in shared memory: all of the crate `annulus_ipc`.
 #[cfg(target_os = "linux")]
-pub use annulus_ipc as ipc;
+pub mod ipc {
+    pub use annulus_ipc::*;
+    // The derive, which finds the trait here; the one above would look for it in `annulus_ipc`.
+    pub use annulus_ipc::PlainOfAnnulus as Plain;
+}
 pub use annulus_ring as ring;
 
 pub use control::Ended;
@@ -132,7 +137,8 @@ pub use stage::{Settings, Stage};
 pub use supervise::Slow;
 pub use topology::Topology;
 
-/// The README's example is compiled and run like those of the documentation.
+/// The README's examples are compiled like those of the documentation, for a crate that depends on this one alone.
+// Shows D30.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -94,16 +94,20 @@ fn find(directory: &Directory) -> Result<Vec<Found>, Failure> {
             }
             // It was there a moment ago.
             Err(error) if matches!(error.cause, Cause::NotFound) => return None,
+            // Nothing can be said of any of them.
+            Err(error) if matches!(error.cause, Cause::NoProc { .. }) => {
+                return Some(Err(error.into()));
+            }
             Err(error) => (None, Action::LeftAlone, error.cause.to_string()),
         };
-        Some(Found {
+        Some(Ok(Found {
             name,
             size_bytes,
             action,
             why,
-        })
+        }))
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 fn why_unused(inspection: &Inspection) -> String {

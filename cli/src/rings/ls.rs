@@ -86,6 +86,10 @@ impl Listing {
                 Ok(inspection) => Found::Ring(Facts::of(&inspection)),
                 // It was there a moment ago.
                 Err(error) if matches!(error.cause, Cause::NotFound) => continue,
+                // Nothing can be said of any of them.
+                Err(error) if matches!(error.cause, Cause::NoProc { .. }) => {
+                    return Err(error.into());
+                }
                 Err(error) => Found::Unusable {
                     error: error.cause.to_string(),
                 },

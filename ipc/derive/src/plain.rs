@@ -5,15 +5,15 @@ use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, Member, Path, Result, parenthesized, parse_quote,
-    token,
+    Attribute, Data, DeriveInput, Error, Fields, Member, Path, Result, parenthesized, token,
 };
 
-pub(crate) fn implement(input: &DeriveInput) -> Result<TokenStream> {
+/// The implementation of the trait that is found in `ipc`, unless the type says otherwise.
+pub(crate) fn implement(input: &DeriveInput, ipc: Path) -> Result<TokenStream> {
     let fields = fields(&input.data)?;
     check_generics(input)?;
     check_layout(input)?;
-    let ipc = path_of_crate(&input.attrs)?;
+    let ipc = said_crate(&input.attrs)?.unwrap_or(ipc);
 
     let ident = &input.ident;
     let name = ident.unraw().to_string();
@@ -95,17 +95,17 @@ fn check_layout(input: &DeriveInput) -> Result<()> {
 }
 
 const ATTRIBUTE: &str = "`plain` is said of the whole struct, to tell where annulus-ipc is found: \
-                         `#[plain(crate = annulus::ipc)]`";
+                         `#[plain(crate = platform::ipc)]`";
 
-fn path_of_crate(attributes: &[Attribute]) -> Result<Path> {
-    let mut path = parse_quote!(::annulus_ipc);
+fn said_crate(attributes: &[Attribute]) -> Result<Option<Path>> {
+    let mut path = None;
     for attribute in plain_attributes(attributes) {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("crate") {
                 return Err(meta.error(ATTRIBUTE));
             }
             let said = meta.value()?.call(Path::parse_mod_style);
-            path = said.map_err(|error| Error::new(error.span(), ATTRIBUTE))?;
+            path = Some(said.map_err(|error| Error::new(error.span(), ATTRIBUTE))?);
             Ok(())
         })?;
     }
@@ -131,7 +131,8 @@ mod tests {
     use super::*;
 
     fn implementation_of(item: &str) -> Result<String> {
-        let tokens = implement(&syn::parse_str(item).unwrap())?;
+        let ipc = syn::parse_str("::annulus_ipc").unwrap();
+        let tokens = implement(&syn::parse_str(item).unwrap(), ipc)?;
         Ok(tokens.to_string())
     }
 
@@ -174,9 +175,9 @@ mod tests {
         assert!(direct.contains("impl :: annulus_ipc :: Plain for Quote"));
 
         let item =
-            "#[plain(crate = annulus::ipc)] #[repr(C, align(64))] struct Quote { price: i64 }";
+            "#[plain(crate = platform::ipc)] #[repr(C, align(64))] struct Quote { price: i64 }";
         let through_another = implementation_of(item).unwrap();
-        assert!(through_another.contains("impl annulus :: ipc :: Plain for Quote"));
+        assert!(through_another.contains("impl platform :: ipc :: Plain for Quote"));
         assert!(!through_another.contains("annulus_ipc"));
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use annulus_ipc::{Directory, Segment};
@@ -28,6 +29,8 @@ pub(crate) const ROLES: &[Role] = &[
     ("parent of one that lives on", fork_and_wait),
     ("parent of other programs", start_programs),
     ("leaver that takes its time", exit_slowly),
+    ("member whose locks stay", leave_locks),
+    ("parent of a chain of threads", chain_threads),
 ];
 
 const KINDS: [Producers; 2] = [Producers::One, Producers::Many];
@@ -579,4 +582,104 @@ fn exit_slowly(words: &[&str]) {
     // SAFETY: a function that does not panic.
     unsafe { libc::atexit(take_time) };
     process::exit(0);
+}
+
+#[test]
+fn d18_a_process_that_has_given_back_its_memory_is_dead_whatever_becomes_of_its_locks() {
+    // It is found in another way if nobody has looked at it before it died.
+    for is_looked_at in [true, false] {
+        let place = Place::new();
+        let mut player = Player::start("member whose locks stay", &[place.path(), "Many"]);
+        assert_eq!(player.says(), "ring is there");
+        let ring = place.open::<u64>("ring");
+        let mut book = ring.consumer("book").join().expect("it joins");
+        let mut feed = ring.shared_producer().expect("it joins");
+        let copy = player.ask("join").parse().expect("a number");
+        let mut copy = Programs(vec![copy]);
+        if is_looked_at {
+            // To wait is to look for the dead.
+            let late = Instant::now() + Duration::from_millis(50);
+            assert!(
+                book.next_batch_deadline(late).is_err(),
+                "nothing is published"
+            );
+        }
+        player.kill_alone();
+        // Its consumer gates the producer, and its claim lies before what the other consumer reads.
+        for n in 0..20 {
+            let published = feed.publish_value_deadline(deadline(), n);
+            published.expect("the dead one holds up nobody");
+            let batch = book.next_batch_deadline(deadline());
+            assert_eq!(batch.expect("an event")[0], n);
+        }
+        assert_eq!((book.skipped(), ring.snapshot().members.len()), (2, 2));
+        drop((feed, book));
+        let inspection = place.directory().inspect("ring").expect("it is there");
+        assert!(inspection.is_used(), "the locks have gone");
+        assert!(copy.end(), "it has been there all the time");
+    }
+}
+
+#[test]
+fn d18_a_process_that_lives_in_ever_new_threads_is_alive_until_it_is_killed() {
+    let place = Place::new();
+    let ring = place.create::<u64>("ring", 8);
+    let mut feed = ring.producer().expect("it joins");
+    let mut player = Player::start("parent of a chain of threads", &[place.path()]);
+    let child = player.says().parse().expect("a number");
+    let mut child = Programs(vec![child]);
+    while feed.try_publish(|slot| *slot = 7).is_ok() {}
+    // To wait is to look for the dead, again and again.
+    let gated = feed.publish_value_deadline(Instant::now() + Duration::from_secs(1), 8);
+    assert!(gated.is_err(), "its consumer has been taken for dead");
+    assert!(child.end(), "it has been there all the time");
+    let published = feed.publish_value_deadline(deadline(), 8);
+    published.expect("the dead one holds up nobody");
+}
+
+/// Has a child whose first thread ends, as each other does as soon as it has started the next one.
+fn chain_threads(words: &[&str]) {
+    fn go_on() {
+        thread::spawn(go_on);
+    }
+    let Some(child) = system::fork() else {
+        system::end_in(crate::LONG * 4); // An alarm is not inherited.
+        let ring = Directory::at(words[0]).open::<u64>("ring");
+        let book = ring.expect("it is there").consumer("book").join();
+        std::mem::forget(book.expect("it joins"));
+        thread::spawn(|| {
+            until("the first thread has ended", || {
+                std::fs::symlink_metadata("/proc/self/fd/0").is_err()
+            });
+            say(process::id().to_string());
+            go_on();
+        });
+        // SAFETY: it ends this thread, of which the others use nothing.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("it has ended");
+    };
+    system::wait_for(child);
+}
+
+/// Joins, and leaves its descriptors to a process that does not know of them: a copy made without the C library, as if the
+/// kernel took for ever to close the files of one that has ended.
+fn leave_locks(words: &[&str]) {
+    let ring = ring(words);
+    say("ring is there");
+    hear();
+    let _journal = ring.consumer("journal").join().expect("it joins");
+    let mut feed = ring.shared_producer().expect("it joins");
+    std::mem::forget(feed.claim(2).expect("there is room"));
+    // SAFETY: numbers; the copy goes on here, with a stack of its own as all of its memory is.
+    let copy = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    assert!(copy >= 0);
+    if copy == 0 {
+        system::end_in(crate::LONG * 4);
+        loop {
+            // SAFETY: it waits for a signal, and nothing else is done in the copy.
+            unsafe { libc::pause() };
+        }
+    }
+    say(copy.to_string());
+    hear();
 }

@@ -1,7 +1,7 @@
-//! The bytes of a ring's file, as version 1.0 of the layout has them.
+//! The bytes of a ring's file, as version 2.0 of the layout has them.
 //!
 //! They are written out here, and not taken from the code: programs that were built with another version of this
-//! library read them. Who has to change one of these tests changes what others find in rings: that takes another
+//! library read them, and programs for another width of pointers: the test program `widths` runs these tests there too. Who has to change one of these tests changes what others find in rings: that takes another
 //! version of the layout, or a feature bit.
 
 use std::fs;
@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::place::Place;
 
 #[derive(Clone, Copy, Plain, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
+#[repr(C, align(8))] // for any width of pointers
 struct Quote {
     instrument: u64,
     price: i64,
@@ -101,7 +101,7 @@ fn the_first_page_and_all_the_rest_of_a_ring_of_one_producer_are_these_bytes() {
     let mut picture = Picture::of_zeroes(8192);
     picture
         .put(0, b"ANNULUS\n")
-        .u16(8, 1) // the layout's version: 1.0
+        .u16(8, 2) // the layout's version: 2.0
         .u16(10, 0)
         .u32(12, 1) // little endian
         .u64(16, 0b0100) // features: parking
@@ -116,12 +116,16 @@ fn the_first_page_and_all_the_rest_of_a_ring_of_one_producer_are_these_bytes() {
         .u64(80, 4096) // the ring starts here
         .u64(88, 8192) // the length of it all
         .u64(96, 0x3c43_3179_f31e_6d0c) // the fingerprint of the type
-        .u32(104, 128)
+        .u32(104, 160)
         .u32(108, DESCRIPTION.len() as u32)
-        .u32(112, 128 + DESCRIPTION.len() as u32)
+        .u32(112, 160 + DESCRIPTION.len() as u32)
         .u32(116, attributes.len() as u32)
-        .put(128, DESCRIPTION.as_bytes())
-        .put(128 + DESCRIPTION.len(), attributes.as_bytes());
+        .u64(120, 768) // the member table starts here, in the ring
+        .u64(128, 256) // from row to row
+        .u64(136, 768 + 4 * 256) // the slots start here, in the ring
+        .u64(144, 8) // from there to the first event
+        .put(160, DESCRIPTION.as_bytes())
+        .put(160 + DESCRIPTION.len(), attributes.as_bytes());
     rows(&mut picture, 4);
     picture.is(&file);
 }
@@ -141,7 +145,7 @@ fn a_ring_of_many_producers_with_stamps_apart_is_these_bytes() {
     let mut picture = Picture::of_zeroes(len.next_multiple_of(4096));
     picture
         .put(0, b"ANNULUS\n")
-        .u16(8, 1)
+        .u16(8, 2)
         .u32(12, 1)
         .u64(16, 0b1011) // many producers, apart, observable
         .u64(32, 64)
@@ -154,11 +158,15 @@ fn a_ring_of_many_producers_with_stamps_apart_is_these_bytes() {
         .u64(80, 4096)
         .u64(88, len.next_multiple_of(4096) as u64)
         .u64(96, 0x3c43_3179_f31e_6d0c)
-        .u32(104, 128)
+        .u32(104, 160)
         .u32(108, DESCRIPTION.len() as u32)
-        .u32(112, 128 + DESCRIPTION.len() as u32)
+        .u32(112, 160 + DESCRIPTION.len() as u32)
         .u32(116, 0)
-        .put(128, DESCRIPTION.as_bytes());
+        .u64(120, 768)
+        .u64(128, 256)
+        .u64(136, 768 + 16 * 256)
+        .u64(144, 64 * 8)
+        .put(160, DESCRIPTION.as_bytes());
     rows(&mut picture, 16);
     picture.is(&file);
 }

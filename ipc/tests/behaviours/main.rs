@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod calls;
 mod forks;
 mod handover;
 mod layout;
@@ -14,6 +15,7 @@ mod roles;
 mod segments;
 mod space;
 mod staying;
+mod surroundings;
 mod system;
 mod unlinked;
 mod users;

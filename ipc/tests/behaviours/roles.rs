@@ -11,7 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::{
-    LONG, forks, handover, members, segments, space, staying, system, unlinked, users, views,
+    LONG, forks, handover, members, segments, space, staying, surroundings, system, unlinked,
+    users, views,
 };
 
 /// A role: its name, and what it does with the words that it is given.
@@ -28,6 +29,7 @@ fn roles() -> impl Iterator<Item = Role> {
         unlinked::ROLES,
         views::ROLES,
         users::ROLES,
+        surroundings::ROLES,
     ];
     all.into_iter().flatten().copied()
 }

@@ -1,5 +1,7 @@
 //! Rings by name: created, opened, removed; what is refused, and how it is said.
 
+use std::cell::Cell;
+use std::error::Error;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -7,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Barrier;
 use std::thread;
 
-use annulus_ipc::{Cause, Directory, Plain, Segment, SegmentBuilder, SegmentError};
+use annulus_ipc::{Cause, Description, Directory, Plain, Segment, SegmentBuilder, SegmentError};
 use annulus_ring::{BuildError, Layout, Producers, Ring};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -293,14 +295,14 @@ fn changed(place: &Place, name: &str, at: u64, bytes: &[u8]) {
 #[test]
 fn d7_a_file_of_another_version_byte_order_or_kind_says_so() {
     let place = Place::new();
-    changed(&place, "version", 8, &2_u16.to_le_bytes());
+    changed(&place, "version", 8, &3_u16.to_le_bytes());
     for refusal in refusals::<u64>(&place, "version") {
         assert!(
-            matches!(refusal.cause, Cause::Version { major: 2, minor: 0 }),
+            matches!(refusal.cause, Cause::Version { major: 3, minor: 0 }),
             "{refusal}"
         );
         assert!(
-            refusal.to_string().contains("(layout 2.0, here it is 1)"),
+            refusal.to_string().contains("(layout 3.0, here it is 2)"),
             "{refusal}"
         );
     }
@@ -343,18 +345,16 @@ fn what_a_later_version_adds_and_who_does_not_know_it_may_ignore_is_ignored() {
 #[test]
 fn d7_a_damaged_header_is_an_error_that_says_what_is_damaged() {
     let place = Place::new();
-    let damages: [(u64, &[u8], &str); 11] = [
+    let damages: [(u64, &[u8], &str); 9] = [
         (32, &9_u64.to_le_bytes(), "capacity or members"),
         (40, &0_u32.to_le_bytes(), "capacity or members"),
         (40, &65_u32.to_le_bytes(), "capacity or members"),
         (44, &99_u32.to_le_bytes(), "capacity or members"),
         (48, &16_u64.to_le_bytes(), "size of an event"),
-        (64, &8_u64.to_le_bytes(), "distance of events"),
-        (72, &0_u64.to_le_bytes(), "distance of stamps"),
         (80, &0_u64.to_le_bytes(), "start of the ring"),
         (88, &4096_u64.to_le_bytes(), "length of the file"),
         (96, &0_u64.to_le_bytes(), "fingerprint of the type"),
-        (128, b"\xff", "description of the events"),
+        (160, b"\xff", "description of the events"),
     ];
     for (n, (at, bytes, what)) in damages.into_iter().enumerate() {
         let name = format!("ring-{n}");
@@ -381,6 +381,37 @@ fn d7_a_damaged_header_is_an_error_that_says_what_is_damaged() {
             refusal.to_string().contains("which was cut short"),
             "{refusal}"
         );
+    }
+}
+
+#[test]
+fn d23_a_ring_that_lies_differently_in_memory_is_named_as_that_and_nobody_is_told_to_destroy_it() {
+    let place = Place::new();
+    // As a program wrote them whose cache lines, rows or stamps are others.
+    let others = [
+        (64, 32, "distance of events: 16 here, 32 in the ring"),
+        (72, 32, "distance of stamps: 16 here, 32 in the ring"),
+        (
+            120,
+            320,
+            "start of the member table: 768 here, 320 in the ring",
+        ),
+        (128, 192, "distance of members: 256 here, 192 in the ring"),
+        (136, 3392, "start of the slots: 4864 here, 3392 in the ring"),
+        (144, 16, "start of the events: 8 here, 16 in the ring"),
+    ];
+    for (at, there, what) in others {
+        let name = format!("ring-{at}");
+        changed(&place, &name, at, &u64::to_le_bytes(there));
+        for refusal in refusals::<u64>(&place, &name) {
+            let text = refusal.to_string();
+            assert!(matches!(refusal.cause, Cause::Layout { .. }), "{text}");
+            assert!(
+                text.contains("made by a program with another layout"),
+                "{text}"
+            );
+            assert!(text.contains(what) && !text.contains("unlink"), "{text}");
+        }
     }
 }
 
@@ -413,7 +444,7 @@ fn d7_a_ring_of_another_type_is_refused_and_the_differences_are_listed() {
     let text = error.to_string();
     assert!(text.contains(&expected.join("; ")), "{text}");
     assert!(
-        text.ends_with("Build both sides from the same definition"),
+        text.contains("Build both sides from the same definition") && text.contains("`annulus gc`"),
         "{text}"
     );
 
@@ -430,20 +461,130 @@ fn d7_a_ring_of_another_type_is_refused_and_the_differences_are_listed() {
     assert_eq!(inspection.description(), &Quote::description());
 }
 
+type Says = fn() -> Description;
+
+/// A type of 4096 bytes that says, in safe code, whatever it is told to.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Liar([u8; 4096]);
+
+thread_local! {
+    static SAYS: Cell<Says> = const { Cell::new(|| Description::of::<u8>("Liar", [])) };
+}
+
+impl Plain for Liar {
+    fn description() -> Description {
+        SAYS.get()()
+    }
+}
+
 #[test]
-fn open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_both() {
+fn d20_a_type_that_is_described_as_smaller_or_less_aligned_than_it_is_gets_no_ring() {
+    /// As it is described, and so as its ring is laid out.
+    #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+    #[repr(C)]
+    struct Honest(u8);
+    impl Plain for Honest {
+        fn description() -> Description {
+            Description::of::<Self>("Liar", [])
+        }
+    }
+    let place = Place::new();
+    let honest = place.create::<Honest>("honest", 8);
+    let lies: [(Says, &str); 4] = [
+        (
+            || Description::of::<u8>("Liar", []),
+            "size 1 and alignment 1, and",
+        ),
+        (
+            || Description {
+                align: 8,
+                ..Description::of::<Liar>("Liar", [])
+            },
+            "alignment 8, and",
+        ),
+        (
+            || Description::of::<[u8; 8192]>("Liar", []),
+            "size 8192 and",
+        ),
+        (
+            || Description::of::<Liar>("Li\u{1b}ar", []),
+            "a name in it is none",
+        ),
+    ];
+    for (lie, what) in lies {
+        SAYS.set(lie);
+        let refusals = [
+            builder(&place, 8).create::<Liar>("liar").err(),
+            builder(&place, 8).open_or_create::<Liar>("honest").err(),
+            builder(&place, 8).anonymous::<Liar>().err(),
+            place.directory().open::<Liar>("honest").err(),
+            place.directory().view::<Liar>("honest").err(),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.expect("it is refused");
+            assert!(
+                matches!(refusal.cause, Cause::Description { .. }),
+                "{refusal}"
+            );
+            assert!(refusal.to_string().contains(what), "{what}: {refusal}");
+        }
+    }
+    assert_eq!(place.directory().names().expect("it is there"), ["honest"]);
+    drop(honest);
+}
+
+#[test]
+fn d20_a_type_is_asked_for_its_description_once() {
+    /// What it says first is right, and then never again.
+    fn changes() -> Description {
+        let lie = || Description::of::<u8>("Liar", []);
+        SAYS.set(lie);
+        Description::of::<Liar>("Liar", [])
+    }
+    let place = Place::new();
+    SAYS.set(changes);
+    let ring = place.create::<Liar>("ring", 2);
+    SAYS.set(changes);
+    let opened = place.open::<Liar>("ring");
+    let mut book = opened.consumer("book").join().expect("it joins");
+    let mut feed = ring.producer().expect("it joins");
+    for n in 1..=2 {
+        feed.publish(|event| event.0.fill(n))
+            .expect("there is room");
+    }
+    let batch = book.try_next_batch().expect("events");
+    assert_eq!(batch[1].0, [2; 4096]);
+}
+
+#[test]
+fn d31_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what_differs() {
     let place = Place::new();
     drop(place.create::<u64>("ring", 8));
     let others = [
-        Ring::builder(16),
-        Ring::builder(8).producers(Producers::Many),
-        Ring::builder(8).layout(Layout::Apart),
-        Ring::builder(8).members(17),
-        Ring::builder(8).require_consumers(1),
-        Ring::builder(8).no_parking(),
-        Ring::builder(8).observable(),
+        (Ring::builder(16), "capacity 8; wanted: capacity 16."),
+        (
+            Ring::builder(8).producers(Producers::Many).members(17),
+            "one producer, 16 members; wanted: many producers, 17 members.",
+        ),
+        (
+            Ring::builder(8).layout(Layout::Apart),
+            "layout Beside; wanted: layout Apart.",
+        ),
+        (
+            Ring::builder(8).require_consumers(1),
+            "required consumers 0; wanted: required consumers 1.",
+        ),
+        (
+            Ring::builder(8).no_parking(),
+            "with parking; wanted: without parking.",
+        ),
+        (
+            Ring::builder(8).observable(),
+            "without observers; wanted: with observers.",
+        ),
     ];
-    for other in others {
+    for (other, what) in others {
         let builder = Segment::builder(other).directory(place.directory().clone());
         let error = builder
             .open_or_create::<u64>("ring")
@@ -451,15 +592,35 @@ fn open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_both() {
         let Cause::Differs { wanted, there } = &error.cause else {
             panic!("{error}");
         };
-        assert_ne!(wanted, there);
         let text = error.to_string();
         assert!(text.contains(wanted) && text.contains(there), "{text}");
+        // What is the same is not said.
+        assert!(
+            text.contains(&format!("built in another way: {what}")),
+            "{text}"
+        );
     }
     let same = Segment::builder(Ring::builder(8).parking()).directory(place.directory().clone());
     drop(
         same.open_or_create::<u64>("ring")
             .expect("that is how it is by default"),
     );
+}
+
+#[test]
+fn d31_a_program_that_ends_with_an_error_says_what_to_do() {
+    let place = Place::new();
+    let error = place
+        .directory()
+        .open::<u64>("quotes")
+        .expect_err("there is none");
+    // As `main` shows what it returns.
+    let shown = format!("{:?}", Box::<dyn Error>::from(error));
+    let expected = format!(
+        "ring {}/quotes: there is no such ring: create it first",
+        place.path()
+    );
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -477,7 +638,7 @@ fn a_ring_that_cannot_be_built_is_not_created_and_leaves_nothing() {
         Cause::Build(BuildError::Capacity { capacity: 12 })
     ));
     assert!(error.to_string().ends_with("use 16"), "{error}");
-    let error = builder(&place, 1 << 62)
+    let error = builder(&place, 1 << (usize::BITS - 2))
         .create::<u64>("ring")
         .expect_err("too large");
     assert!(
@@ -548,14 +709,14 @@ fn attributes_that_are_too_long_or_cannot_be_shown_are_refused() {
         );
         assert!(error.to_string().contains(&format!("{key:?}")), "{error}");
     }
-    let most = 16 * 4096 - 128 - "u64 size 8 align 8".len() - "key=\n".len();
+    let most = 16 * 4096 - 160 - "u64 size 8 align 8".len() - "key=\n".len();
     let fits = builder(&place, 8).attribute("key", "x".repeat(most));
     drop(fits.create::<u64>("fits").expect("it just fits"));
     assert_eq!(place.open::<u64>("fits").attributes()["key"].len(), most);
     let error = builder(&place, 8).attribute("key", "x".repeat(most + 1));
     let error = error.create::<u64>("ring").expect_err("it does not fit");
     assert!(
-        matches!(error.cause, Cause::Texts { most: 65_408 }),
+        matches!(error.cause, Cause::Texts { most: 65_376 }),
         "{error}"
     );
     assert_eq!(place.directory().names().expect("it is there"), ["fits"]);

@@ -1,19 +1,25 @@
 //! Memory: all of it is there from the start, or the ring is not.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use annulus_ipc::{Cause, Directory, Segment, SegmentError};
+use annulus_ring::Ring;
 use rustix::fs::statvfs;
 
 use crate::place::Place;
-use crate::roles::{Player, Role, say};
-use crate::system;
+use crate::roles::{Player, Role, hear, say};
+use crate::{deadline, system, until};
 
 pub(crate) const ROLES: &[Role] = &[
     ("locker", lock_memory),
     ("locker without a limit left", fail_to_lock_memory),
+    ("spender", spend),
 ];
 
 #[test]
@@ -74,6 +80,49 @@ fn d7_a_ring_larger_than_the_file_system_is_no_space_and_leaves_nothing() {
     assert_eq!(place.directory().names().expect("it is there"), ["first"]);
 }
 
+#[test]
+fn d25_events_for_which_a_stack_has_no_room_are_created_published_read_and_observed_in_place() {
+    const SIZE: usize = 4 << 20;
+    let run = || {
+        let place = Place::new();
+        let builder = Segment::builder(Ring::builder(2).observable());
+        let builder = builder.directory(place.directory().clone());
+        let named = builder
+            .create::<[u8; SIZE]>("frames")
+            .expect("there is memory");
+        let view = place
+            .directory()
+            .view::<[u8; SIZE]>("frames")
+            .expect("it is there");
+        let opened = place.open::<[u8; SIZE]>("frames");
+        let nameless = builder.anonymous::<[u8; SIZE]>().expect("there is memory");
+        for ring in [opened, nameless] {
+            let mut book = ring.consumer("book").join().expect("it joins");
+            let mut feed = ring.producer().expect("it joins");
+            feed.publish(|frame| frame[SIZE - 1] = 7)
+                .expect("there is room");
+            let batch = book.try_next_batch().expect("an event");
+            assert_eq!([batch[0][0], batch[0][SIZE - 1]], [0, 7]);
+        }
+        let mut tap = view.observer().expect("it is observable");
+        named
+            .producer()
+            .expect("it joins")
+            .publish(|frame| frame.fill(8))
+            .expect("nobody gates");
+        let frame = vec![0; SIZE].into_boxed_slice();
+        let mut frame: Box<[u8; SIZE]> = frame.try_into().expect("it is as long");
+        while tap
+            .next_into_deadline(&mut frame, deadline())
+            .expect("an event")
+            == 0
+        {}
+        assert!(frame.iter().all(|byte| *byte == 8));
+    };
+    let thread = thread::Builder::new().stack_size(SIZE / 4).spawn(run);
+    thread.expect("a thread").join().expect("no panic");
+}
+
 /// A small file system, which is unmounted with this value.
 struct Mounted(Place);
 
@@ -114,6 +163,8 @@ fn d7_on_a_full_file_system_no_half_ring_is_left_and_a_smaller_one_fits() {
     };
     let directory: &Directory = mounted.0.directory();
     let free = || statvfs(directory.as_path()).expect("it is there").f_bfree;
+    // Another test may be starting a process at the moment, which has copies of all descriptors for so long.
+    let until_free = |blocks| until("nothing is left", || free() == blocks);
     let ring = |capacity: usize| Segment::builder(capacity).directory(directory.clone());
     let before = free();
     // Larger than all of it, and than what is left of it.
@@ -125,7 +176,7 @@ fn d7_on_a_full_file_system_no_half_ring_is_left_and_a_smaller_one_fits() {
                 .create::<u64>("ring")
                 .expect_err("it does not fit");
             assert!(matches!(error.cause, Cause::NoSpace { .. }), "{error}");
-            assert_eq!(free(), left, "something is left");
+            until_free(left);
             let error = ring(capacity)
                 .open_or_create::<u64>("ring")
                 .expect_err("as before");
@@ -135,12 +186,165 @@ fn d7_on_a_full_file_system_no_half_ring_is_left_and_a_smaller_one_fits() {
         assert!(!names.contains(&"ring".to_owned()), "{names:?}");
     }
     directory.unlink("other").expect("it is there");
-    assert_eq!(free(), before);
+    until_free(before);
     let ring = ring(1 << 10).create::<u64>("ring").expect("it fits");
     ring.producer()
         .expect("it joins")
         .publish_value(7)
         .expect("nobody gates");
+}
+
+/// A memory cgroup with a limit, which is removed with this value.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(test: &str, limit: u64) -> Option<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = |start: &str| {
+            let mut found = groups.lines().filter_map(|line| line.split_once(start));
+            found.next().map(|(_, path)| path.to_owned())
+        };
+        let name = format!("annulus-test-{}", process::id());
+        let first = own(":memory:/").map(|own| {
+            (
+                Path::new("/sys/fs/cgroup/memory").join(own),
+                "limit_in_bytes",
+            )
+        });
+        let second = own("0::/").map(|own| (Path::new("/sys/fs/cgroup").join(own), "max"));
+        for (parent, file) in [first, second].into_iter().flatten() {
+            let path = parent.join(&name);
+            if fs::create_dir(&path).is_ok() {
+                let group = Self(path);
+                let file = File::options()
+                    .write(true)
+                    .open(group.0.join(format!("memory.{file}")));
+                if file.is_ok_and(|mut file| file.write_all(limit.to_string().as_bytes()).is_ok()) {
+                    return Some(group);
+                }
+            }
+        }
+        system::skip(test, "it takes the right to make a memory cgroup");
+        None
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The system takes its time to forget who was in it.
+        let deadline = deadline();
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn d24_a_ring_for_which_there_is_no_memory_is_refused_before_any_is_taken() {
+    let place = Place::new();
+    let group = Group::new("d24_a_ring_for_which_there_is_no_memory", 64 << 20);
+    let mut spender = Player::start("spender", &[place.path()]);
+    // By what the system has. The file may not become so large, for the case that it is not refused.
+    let said = spender.ask("limited");
+    assert_eq!(said, "refused by the system (MemAvailable)");
+
+    let Some(group) = &group else {
+        return;
+    };
+    fs::write(group.0.join("cgroup.procs"), spender.id().to_string()).expect("it is ours");
+    let said = spender.ask("in a group");
+    assert!(
+        said.starts_with("refused by ") && said.contains("annulus-test"),
+        "{said}"
+    );
+    assert_eq!(spender.ask("and small"), "made");
+    spender.kill();
+}
+
+fn spend(words: &[&str]) {
+    let place = Segment::builder(8).directory(Directory::at(words[0]));
+    let largest = |capacity: usize| {
+        let named = Segment::builder(capacity).directory(Directory::at(words[0]));
+        let results = [
+            Segment::<u64>::anonymous(capacity).map(drop),
+            named.create::<u64>("large").map(drop),
+        ];
+        // The directory has a limit of its own, perhaps.
+        let [Err(nameless), Err(named)] = results else {
+            panic!("it was made");
+        };
+        let Cause::NoMemory {
+            needed,
+            available,
+            limit,
+        } = &nameless.cause
+        else {
+            panic!("{nameless}");
+        };
+        assert!(
+            *needed >= 16 * capacity as u64 && available < needed,
+            "{nameless}"
+        );
+        let text = nameless.to_string();
+        for number in [needed, available] {
+            assert!(text.contains(&number.to_string()), "{text}");
+        }
+        assert!(
+            matches!(named.cause, Cause::NoMemory { .. } | Cause::NoSpace { .. }),
+            "{named}"
+        );
+        limit.clone()
+    };
+    hear();
+    system::limit_files(1 << 30);
+    say(format!(
+        "refused by {}",
+        largest(1 << (usize::BITS / 2 + 4))
+    ));
+    hear();
+    say(format!("refused by {}", largest(1 << 24)));
+    hear();
+    drop(Segment::<u64>::anonymous(8).expect("there is memory"));
+    drop(place.create::<u64>("small").expect("there is memory"));
+    say("made");
+    hear();
+}
+
+#[test]
+fn d26_a_file_with_holes_is_refused_before_anything_is_read_there_and_can_be_removed() {
+    let place = Place::new();
+    let path = |name: &str| place.directory().as_path().join(name);
+    drop(place.create::<u64>("whole", 1 << 12));
+    let bytes = fs::read(path("whole")).expect("it can be read");
+    // Its first pages, which say what it is, are there.
+    let copy = File::create_new(path("copy")).expect("it is free");
+    copy.set_len(bytes.len() as u64).expect("it is ours");
+    (&copy).write_all(&bytes[..8192]).expect("it is ours");
+
+    let directory = place.directory();
+    let open_or_create = Segment::builder(1 << 12).directory(directory.clone());
+    let refusals = [
+        directory.open::<u64>("copy").map(drop),
+        directory.view::<u64>("copy").map(drop),
+        directory.inspect("copy").map(drop),
+        open_or_create.open_or_create::<u64>("copy").map(drop),
+    ];
+    for refusal in refusals {
+        let error = refusal.expect_err("it has holes");
+        assert!(
+            matches!(error.cause, Cause::Holes { there: 8192, .. }),
+            "{error}"
+        );
+        let text = format!("8192 of {} bytes are there", bytes.len());
+        assert!(error.to_string().contains(&text), "{error}");
+    }
+    assert_eq!(
+        copy.metadata().expect("it is open").blocks(),
+        16,
+        "nothing was taken"
+    );
+    directory.unlink_unused("copy").expect("nobody uses it");
+    drop(place.open::<u64>("whole"));
 }
 
 #[test]

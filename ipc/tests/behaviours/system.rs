@@ -44,12 +44,22 @@ pub(crate) fn set_umask(mask: u32) {
 
 /// Sets how much memory this process may lock.
 pub(crate) fn limit_locked_memory(bytes: u64) {
+    limit(libc::RLIMIT_MEMLOCK as _, bytes);
+}
+
+/// Sets how large this process may make a file.
+pub(crate) fn limit_files(bytes: u64) {
+    limit(libc::RLIMIT_FSIZE as _, bytes);
+}
+
+/// Sets a limit of this process, by the number that the system has for it.
+fn limit(resource: u32, bytes: u64) {
     let limit = libc::rlimit {
         rlim_cur: bytes,
         rlim_max: bytes,
     };
     // SAFETY: a limit that lives until it returns.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+    let set = unsafe { libc::setrlimit(resource as _, &limit) };
     assert_eq!(set, 0);
 }
 
@@ -60,25 +70,51 @@ pub(crate) fn forbid_membarrier() {
     let is_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     let answer = (libc::BPF_RET | libc::BPF_K) as u16;
     let refuse = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-    let mut filter = [
+    let program = [
         step(number_of_call, 0, 0, 0),
         step(is_equal, 0, 1, libc::SYS_membarrier as u32),
         step(answer, 0, 0, refuse),
         step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: numbers.
-    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    let mode = libc::SECCOMP_MODE_FILTER;
-    // SAFETY: a program that lives until it returns.
-    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, 0, 0) };
-    assert_eq!((promised, set), (0, 0), "{}", io::Error::last_os_error());
+    filter(&program, 0).expect("the system has filters");
     // SAFETY: numbers.
     let asked = unsafe { libc::syscall(libc::SYS_membarrier, 0, 0, 0) };
     assert_eq!(asked, -1);
+}
+
+/// Has the kernel filter the system calls of this thread; returns what it says, a descriptor if asked for one.
+pub(crate) fn filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> io::Result<i32> {
+    let mut steps = program.to_vec();
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: numbers.
+    let promised = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(promised, 0, "{}", io::Error::last_os_error());
+    let (call, mode) = (libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER);
+    // SAFETY: a program that lives until it returns.
+    match unsafe { libc::syscall(call, mode, flags, &raw const program) } {
+        -1 => Err(io::Error::last_os_error()),
+        done => Ok(done as i32),
+    }
+}
+
+/// Has this signal interrupt the system call that a thread is in, and nothing more.
+pub(crate) fn handle_without_restart(signal: i32) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: numbers, of which zero is one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: a handler that does nothing.
+    let set = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+/// Sends a signal to a thread that has not been joined.
+pub(crate) fn signal(thread: libc::pthread_t, signal: i32) {
+    // SAFETY: there is such a thread, or it has ended and is kept.
+    unsafe { libc::pthread_kill(thread, signal) };
 }
 
 /// Has the system end this process after that time.

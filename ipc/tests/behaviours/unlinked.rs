@@ -4,10 +4,11 @@ use std::fs;
 use std::hint::spin_loop;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use annulus_ipc::{Cause, Directory, Segment};
-use annulus_ring::{JoinError, ProducerError, Producers, Ring};
+use annulus_ipc::{Cause, Directory, Plain, Segment};
+use annulus_ring::{Ended, JoinError, ProducerError, Producers, Ring};
 
 use crate::deadline;
 use crate::place::Place;
@@ -233,4 +234,216 @@ fn join(words: &[&str]) {
         drop(joined);
         say("left");
     }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Rings that are over
+// ---------------------------------------------------------------------------------------------
+
+fn open_or_create<T: Plain>(place: &Place, capacity: usize) -> Segment<T> {
+    let builder = Segment::builder(capacity).directory(place.directory().clone());
+    builder
+        .open_or_create("ring")
+        .expect("it is opened or made")
+}
+
+/// Whether what `open_or_create` gives now is a fresh ring that can be used.
+fn is_made_anew(place: &Place) -> bool {
+    let ring = open_or_create::<u64>(place, 8);
+    let is_fresh = !ring.is_closed();
+    assert_eq!(ring.producer().is_ok(), is_fresh);
+    assert_eq!(ring.snapshot().published == 0, is_fresh);
+    is_fresh
+}
+
+#[test]
+fn d27_a_ring_that_was_closed_and_that_nobody_uses_is_made_anew_also_of_another_kind() {
+    let place = Place::new();
+    let yesterday = place.create::<u64>("ring", 8);
+    yesterday
+        .producer()
+        .expect("it joins")
+        .publish_value(7)
+        .expect("nobody gates");
+    assert!(!yesterday.is_closed() && !is_made_anew_of(&place, &yesterday));
+    yesterday.close();
+    let today = open_or_create::<u64>(&place, 16);
+    assert_eq!((today.capacity(), today.snapshot().published), (16, 0));
+    assert!(yesterday.is_unlinked() && !today.is_unlinked());
+
+    today.close();
+    let other = open_or_create::<[u32; 3]>(&place, 8);
+    drop(other.producer().expect("it is open"));
+    let error = place
+        .directory()
+        .open::<u64>("ring")
+        .expect_err("it is another");
+    assert!(matches!(error.cause, Cause::Type { .. }), "{error}");
+}
+
+/// Whether it is another than this one, which is open.
+fn is_made_anew_of(place: &Place, ring: &Segment<u64>) -> bool {
+    let opened = open_or_create::<u64>(place, 8);
+    opened.snapshot() != ring.snapshot() || ring.is_unlinked()
+}
+
+#[test]
+fn d27_a_ring_that_was_closed_stays_as_long_as_somebody_reads_it_or_may_come_to_read_the_rest() {
+    let place = Place::new();
+    let ring = place.create::<u64>("ring", 8);
+    let book = ring.consumer("book").join().expect("it joins");
+    let mut journal = Player::start("member", &[place.path(), "ring"]);
+    assert_eq!(journal.says(), "ok open");
+    journal.does("join journal hold");
+    ring.producer()
+        .expect("it joins")
+        .publish_value(7)
+        .expect("there is room");
+    ring.close();
+    assert!(!is_made_anew(&place), "two live");
+    journal.kill();
+    assert!(!is_made_anew(&place), "one lives");
+    drop(book);
+    assert!(!is_made_anew(&place), "one is held");
+    let late = ring.consumer("late").join().expect_err("it is closed");
+    assert!(
+        late.to_string()
+            .contains("`open_or_create` does, once the last member has gone"),
+        "{late}"
+    );
+
+    // The successor reads the rest.
+    let mut journal = open_or_create::<u64>(&place, 8)
+        .consumer("journal")
+        .join()
+        .expect("it succeeds");
+    assert_eq!(journal.next_batch().expect("an event")[0], 7);
+    assert!(!is_made_anew(&place), "it lives");
+    assert_eq!(journal.next_batch().map(drop), Err(Ended::Closed));
+    drop(journal);
+    assert!(is_made_anew(&place));
+}
+
+#[test]
+fn d27_a_ring_whose_only_producer_has_died_before_it_closed_as_it_was_asked_to_is_made_anew() {
+    let place = Place::new();
+    let ring = place.create::<u64>("ring", 8);
+    let mut feed = Player::start("member", &[place.path(), "ring"]);
+    assert_eq!(feed.says(), "ok open");
+    feed.does("feed");
+    feed.does("publish 7 1");
+    ring.close();
+    assert!(!ring.is_closed());
+    feed.kill();
+    assert!(is_made_anew(&place));
+}
+
+#[test]
+fn d27_twenty_threads_that_find_a_ring_over_make_one_anew() {
+    let place = Place::new();
+    place.create::<u64>("ring", 8).close();
+    for _ in 0..20 {
+        let start = Barrier::new(20);
+        let rings: Vec<Segment<u64>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..20)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        open_or_create::<u64>(&place, 8)
+                    })
+                })
+                .collect();
+            let rings = threads
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"));
+            rings.collect()
+        });
+        let _feed = rings[0].producer().expect("it is open");
+        for ring in &rings {
+            assert!(!ring.is_unlinked());
+            assert_eq!(ring.snapshot().members.len(), 1);
+        }
+        drop(_feed);
+        rings[0].close();
+    }
+}
+
+#[test]
+fn d28_who_joins_a_ring_that_is_removed_meanwhile_opens_it_anew_until_it_is_in_one() {
+    let place = Place::new();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| {
+            let mut removed = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                removed += u32::from(place.directory().unlink_unused("ring").is_ok());
+            }
+            removed
+        });
+        let mut again = 0;
+        for n in 0..500 {
+            let mut feed = loop {
+                let ring = open_or_create::<u64>(&place, 8);
+                match ring.producer() {
+                    Err(_) if ring.is_unlinked() => again += 1,
+                    feed => break feed.expect("it is there"),
+                }
+            };
+            feed.publish_value(n).expect("nobody gates");
+            assert!(!feed.is_unlinked());
+        }
+        is_done.store(true, Ordering::Relaxed);
+        let removed = remover.join().expect("no panic");
+        println!("removed {removed} times, opened again {again} times");
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Told by whom to ask
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn d29_members_can_ask_whether_the_name_still_leads_to_their_ring() {
+    for how in ["removed", "replaced", "renamed"] {
+        let place = Place::new();
+        let path = |name: &str| place.directory().as_path().join(name);
+        let ring = place.create::<u64>("ring", Ring::builder(8).observable());
+        let first = ring.producer().expect("it joins");
+        let book = ring.consumer("book").join().expect("it joins");
+        let enrich = ring
+            .consumer("enrich")
+            .after(["book"])
+            .join_mut()
+            .expect("it joins");
+        let view = place.directory().view::<u64>("ring").expect("it is there");
+        let told = || {
+            [
+                ring.is_unlinked(),
+                first.is_unlinked(),
+                book.is_unlinked(),
+                enrich.is_unlinked(),
+                view.is_unlinked(),
+            ]
+        };
+        assert_eq!(told(), [false; 5], "{how}");
+        match how {
+            "removed" => place.directory().unlink("ring").expect("it is there"),
+            "renamed" => fs::rename(path("ring"), path("old")).expect("it is ours"),
+            _ => {
+                drop(place.create::<u64>("next", 8));
+                fs::rename(path("next"), path("ring")).expect("it is ours");
+            }
+        }
+        assert_eq!(told(), [true; 5], "{how}");
+        // Two "only" producers: the first is told, and the second is where the name leads.
+        let anew = open_or_create::<u64>(&place, 8);
+        let second = anew.producer().expect("it is the only one there");
+        assert_eq!(
+            (first.is_unlinked(), second.is_unlinked()),
+            (true, false),
+            "{how}"
+        );
+    }
+    let nameless = Segment::<u64>::anonymous(8).expect("there is memory");
+    assert!(!nameless.producer().expect("it joins").is_unlinked());
 }

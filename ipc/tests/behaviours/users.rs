@@ -10,7 +10,11 @@ use crate::place::Place;
 use crate::roles::{Player, Role, hear, say};
 use crate::{deadline, system, until};
 
-pub(crate) const ROLES: &[Role] = &[("stranger", be_a_stranger), ("friend", be_a_friend)];
+pub(crate) const ROLES: &[Role] = &[
+    ("stranger", be_a_stranger),
+    ("friend", be_a_friend),
+    ("squatter", squat),
+];
 
 /// Two numbers that are nobody's in particular.
 const USER: u32 = 65_534;
@@ -107,20 +111,27 @@ fn be_a_stranger(words: &[&str]) {
     assert_eq!(inspection.snapshot().published, 1);
     say(format!("{sequence}: {event}"));
     hear();
+    let refusals = |name: &str| {
+        [
+            directory.open::<u64>(name).err(),
+            directory.view::<u64>(name).err(),
+            builder.create::<u64>(name).err(),
+        ]
+    };
     for name in ["private", "readable", "strangers", "none"] {
-        is_not_allowed(
-            directory.open::<u64>(name),
-            "to open it in a closed directory",
-        );
-        is_not_allowed(
-            directory.view::<u64>(name),
-            "to look at it in a closed directory",
-        );
+        for error in refusals(name) {
+            // It is the directory's, which a ring's creator has nothing to do with.
+            let text = error.expect("it is a closed directory").to_string();
+            let start = format!(
+                "ring {0}/{name}: this user may not use the directory {0}, which belongs to user 0",
+                words[0]
+            );
+            assert!(
+                text.starts_with(&start) && text.contains("`chmod 1777`"),
+                "{text}"
+            );
+        }
     }
-    is_not_allowed(
-        builder.create::<u64>("another"),
-        "to create it in a closed directory",
-    );
     assert!(directory.names().is_err());
     say("nothing is allowed");
     hear();
@@ -189,5 +200,67 @@ fn be_a_friend(words: &[&str]) {
     hear();
     let (sequence, event) = tap.next_deadline(deadline()).expect("an event");
     say(format!("{sequence}: {event}"));
+    hear();
+}
+
+#[test]
+fn d15_a_ring_that_another_user_has_left_under_a_name_is_opened_only_where_that_user_is_trusted() {
+    if !system::is_root_for("d15_a_ring_that_another_user_has_left") {
+        return;
+    }
+    let place = Place::new();
+    drop(place.create::<u64>("of-root", 8)); // And the directory, which is everybody's.
+    let mut squatter = Player::start("squatter", &[place.path()]);
+    assert_eq!(squatter.says(), "ready");
+    let directory = place.directory();
+    let builder = Segment::builder(8);
+    for unsure in [directory.clone(), directory.clone().trust(USER - 1)] {
+        let errors = [
+            unsure.open::<u64>("quotes").err(),
+            unsure.view::<u64>("quotes").err(),
+            (builder.clone().directory(unsure.clone()))
+                .open_or_create::<u64>("quotes")
+                .err(),
+        ];
+        for error in errors {
+            let error = error.expect("it is not opened");
+            let Cause::NotTrusted { owner } = error.cause else {
+                panic!("{error}");
+            };
+            assert_eq!(owner, USER);
+            let text = error.to_string();
+            assert!(text.contains("it belongs to user 65534"), "{text}");
+            assert!(text.contains("Directory::trust(65534)"), "{text}");
+        }
+        // To look and to remove takes no trust, and root's are everybody's.
+        let inspection = unsure.inspect("quotes").expect("it is a ring");
+        assert!(inspection.is_used());
+        let error = unsure.unlink_unused("quotes").expect_err("it is used");
+        assert!(matches!(error.cause, Cause::InUse), "{error}");
+        drop(unsure.open::<u64>("of-root").expect("it is its own"));
+    }
+    for sure in [
+        directory.clone().trust(7).trust(USER),
+        directory.clone().trust_everybody(),
+    ] {
+        let ring = sure.open::<u64>("quotes").expect("it is trusted");
+        drop(ring.producer().expect("it joins"));
+        drop(sure.view::<u64>("quotes").expect("it is trusted"));
+        let opened = builder.clone().directory(sure);
+        drop(opened.open_or_create::<u64>("quotes").expect("the same"));
+    }
+}
+
+fn squat(words: &[&str]) {
+    system::become_user(USER, GROUP, &[]);
+    system::set_umask(0);
+    let directory = Directory::at(words[0]);
+    let builder = Segment::builder(8).directory(directory.clone()).mode(0o666);
+    let ring = builder.create::<u64>("quotes").expect("the name is free");
+    let _book = ring.consumer("book").join().expect("it joins");
+    drop(directory.open::<u64>("quotes").expect("it is its own"));
+    let error = directory.open::<u64>("of-root").expect_err("of mode 600");
+    assert!(matches!(error.cause, Cause::NotAllowed), "{error}");
+    say("ready");
     hear();
 }

@@ -230,6 +230,14 @@ pub(crate) fn all() -> (Vec<Combination>, BTreeMap<&'static str, usize>) {
     (all, impossible)
 }
 
+/// The points of a creation.
+pub(crate) const CREATION: [Creation; 4] = [
+    Creation::Directory,
+    Creation::Allocate,
+    Creation::Format,
+    Creation::Link,
+];
+
 fn roles() -> Vec<(Role, Point, u32)> {
     let mut roles = Vec::new();
     let mut of = |role, steps: &[Step]| {
@@ -315,7 +323,7 @@ fn roles() -> Vec<(Role, Point, u32)> {
         roles.push((Role::Holder, Point::Ring(Step::End), time));
         roles.push((Role::Holder, Point::Ring(Step::Release), time));
     }
-    for point in [Creation::Allocate, Creation::Format, Creation::Link] {
+    for point in CREATION {
         roles.push((Role::Creator, Point::Creation(point), 1));
     }
     roles

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::SystemTime;
 
-use annulus_ipc::{Creation, Directory};
+use annulus_ipc::Directory;
 use annulus_ring::{Producers, Step};
 
 use crate::alone::d2_the_only_consumer_ends_at_each_point;
@@ -19,9 +19,9 @@ use crate::changing::d2_a_stage_that_changes_events_ends_at_each_point;
 use crate::closing::{
     d1_who_closes_or_poisons_ends_at_each_point, d2_a_place_is_held_past_the_close,
 };
-use crate::combination::{self, Combination, Point, Role, never_reached};
+use crate::combination::{self, CREATION, Combination, Point, Role, never_reached};
 use crate::consuming::d2_a_consumer_ends_at_each_point;
-use crate::creating::d3_a_creator_ends_at_each_point;
+use crate::creating::d3_d16_a_creator_ends_at_each_point;
 use crate::member::Place;
 use crate::producing::d1_a_producer_ends_at_each_point;
 use crate::recovering::d4_who_recovers_ends_at_each_point;
@@ -72,7 +72,7 @@ impl Run {
                 d1_who_closes_or_poisons_ends_at_each_point(combination)
             }
             Role::Recoverer | Role::Successor => d4_who_recovers_ends_at_each_point(combination),
-            Role::Creator => d3_a_creator_ends_at_each_point(combination),
+            Role::Creator => d3_d16_a_creator_ends_at_each_point(combination),
         }
     }
 }
@@ -225,7 +225,7 @@ fn all_points() -> Vec<(Point, Producers)> {
         let steps = Step::ALL.into_iter();
         let steps = steps.filter(|step| never_reached(*step, producers).is_none());
         all.extend(steps.map(|step| (Point::Ring(step), producers)));
-        for point in [Creation::Allocate, Creation::Format, Creation::Link] {
+        for point in CREATION {
             all.push((Point::Creation(point), producers));
         }
     }

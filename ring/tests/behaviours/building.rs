@@ -2,7 +2,7 @@
 
 use annulus_ring::{BuildError, Producers, Ring, RingBuilder};
 
-use crate::{KINDS, consumer, feed};
+use crate::{KINDS, LAYOUTS, consumer, feed};
 
 #[test]
 fn b1_a_capacity_that_is_no_power_of_two_is_an_error() {
@@ -30,6 +30,22 @@ fn a_ring_too_large_for_any_memory_is_an_error_and_makes_no_event() {
     for capacity in [largest, largest >> 1, largest >> 4, largest >> 5] {
         let built = Ring::builder(capacity).build(|| -> u64 { unreachable!() });
         let event_size = 8;
+        let too_large = BuildError::TooLarge {
+            capacity,
+            event_size,
+        };
+        assert_eq!(built.unwrap_err(), too_large);
+    }
+}
+
+#[test]
+fn a_ring_of_too_many_events_without_a_size_is_an_error_and_makes_no_event() {
+    for layout in LAYOUTS {
+        let capacity = 1 << (usize::BITS - 1);
+        let built = Ring::builder(capacity)
+            .layout(layout)
+            .build(|| -> () { unreachable!() });
+        let event_size = 0;
         let too_large = BuildError::TooLarge {
             capacity,
             event_size,
@@ -80,4 +96,32 @@ fn the_table_has_room_for_the_consumers_required_and_a_producer() {
         let refused = BuildError::RequiredConsumers { required, members };
         assert_eq!(build(required, members), Err(refused));
     }
+}
+
+/// Runs this on a thread with so much stack.
+pub(crate) fn with_stack<R: Send + 'static>(
+    bytes: usize,
+    run: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let thread = std::thread::Builder::new().stack_size(bytes).spawn(run);
+    thread.unwrap().join().unwrap()
+}
+
+/// The size of an event for which few stacks have room.
+pub(crate) const LARGE: usize = 4 << 20;
+
+#[test]
+fn d25_an_event_that_the_factory_returns_is_moved_once() {
+    // There is room for one that is returned, and not for another.
+    with_stack(LARGE + LARGE / 2, || {
+        for layout in LAYOUTS {
+            let ring = Ring::builder(2).layout(layout).build(|| [7_u8; LARGE]);
+            let ring = ring.unwrap();
+            let mut book = ring.consumer("book").join().unwrap();
+            let mut feed = ring.producer().unwrap();
+            feed.publish(|event| event[LARGE - 1] = 8).unwrap();
+            let batch = book.try_next_batch().unwrap();
+            assert_eq!([batch[0][0], batch[0][LARGE - 1]], [7, 8]);
+        }
+    });
 }

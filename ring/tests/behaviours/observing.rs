@@ -12,6 +12,7 @@ use annulus_ring::{
     Sequence, Wait,
 };
 
+use crate::building::{LARGE, with_stack};
 use crate::common::Feed;
 use crate::{
     CAPACITIES, KINDS, LAYOUTS, consumer, feed, in_a_minute, publish, publish_batch, read, until,
@@ -657,4 +658,29 @@ fn an_observer_that_sleeps_now_and_then_misses_and_goes_on() {
             assert_eq!(tap.missed() + tap.skipped() + seen, tap.position());
         });
     }
+}
+
+#[test]
+fn d25_an_observer_copies_events_for_which_a_stack_has_no_room_to_where_it_is_told() {
+    let ring = Ring::builder(2).observable();
+    let ring = with_stack(2 * LARGE, || ring.build(|| [0_u8; LARGE]).unwrap());
+    with_stack(LARGE / 4, move || {
+        let mut tap = ring.observer().unwrap();
+        let mut feed = ring.producer().unwrap();
+        let copy = vec![0; LARGE].into_boxed_slice();
+        let mut copy: Box<[u8; LARGE]> = copy.try_into().unwrap();
+        assert_eq!(tap.try_next_into(&mut copy), Err(NotReady::Idle));
+        for n in 0..3 {
+            feed.publish(|event| event.fill(n)).unwrap();
+            let sequence = match n {
+                0 => tap.next_into(&mut copy).unwrap(),
+                1 => tap.try_next_into(&mut copy).unwrap(),
+                _ => tap.next_into_deadline(&mut copy, in_a_minute()).unwrap(),
+            };
+            assert_eq!(sequence, u64::from(n));
+            assert!(copy.iter().all(|byte| *byte == n));
+        }
+        drop(feed);
+        assert_eq!(tap.next_into(&mut copy), Err(Ended::Closed));
+    });
 }
