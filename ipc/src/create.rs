@@ -135,7 +135,7 @@ impl SegmentBuilder {
         self
     }
 
-    /// Says something about it, for who opens it: a version of the schema, a trading date. Some kilobytes in all.
+    /// Says something about it to those that open it: a version of the schema, a trading date. Some kilobytes in all.
     ///
     /// # Examples
     /// See [`SegmentBuilder`].
@@ -253,7 +253,16 @@ impl SegmentBuilder {
         let file = memory.file.borrow()?;
         retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
-            retried(|| fchown(file, None, Some(group)))?;
+            retried(|| fchown(file, None, Some(group))).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    let why = format!(
+                        "it cannot be given to group {group}, to which this user does not belong ({error}): join that \
+                         group, or choose another"
+                    );
+                    Cause::System(io::Error::new(error.kind(), why))
+                }
+                _ => error.into(),
+            })?;
         }
         let own = own_path(file)?;
         let linked = retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW));
@@ -430,8 +439,8 @@ fn attached<T: Plain>(
 }
 
 impl<T> Segment<T> {
-    /// Closes a ring that was to be closed by its only producer, which has died before it did. Whoever waits there does
-    /// that; but perhaps nobody does.
+    /// Closes a ring that was to be closed by its only producer, which has died before it did. A member that waits
+    /// there does that; but perhaps there is none.
     fn close_if_asked(&self) {
         let members = self.about.header.ring.members;
         if !self.is_closed() && !self.memory.is_used(members) {

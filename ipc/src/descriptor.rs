@@ -3,7 +3,7 @@
 //! A lock of an open file description is let go of when the description is closed: by its owner, or by the
 //! kernel when the process has ended, however it did. That proves a death, as long as nobody else has the
 //! description open. A child that is forked does; so its copies are closed before `fork` returns in it, and the
-//! rings that it has inherited are replaced by such that tell whoever uses them. All that is in the registry below,
+//! rings that it has inherited are replaced by rings that tell their users so. All that is in the registry below,
 //! which is all that the child looks at: it may have inherited any lock in any state.
 //!
 //! It works for children made by `fork` and what builds on it, as `std::process::Command`. A bare `clone` system
@@ -217,7 +217,7 @@ impl Map {
         retried(|| self.map.lock())
     }
 
-    /// Enters its pages into the page table, so that whoever uses them later does not wait for it.
+    /// Enters its pages into the page table, so that nobody waits for that when they are used.
     ///
     /// It is done in parts: as long as the kernel is at one of them, all other threads that map something, or fork, wait.
     ///
@@ -359,7 +359,7 @@ impl Registry {
         // Acquire and Release: what is in the entries is handed on by this lock alone.
         let free = (self.lock).compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed);
         if free.is_err() {
-            // Who has waited cannot know whether others still do, and leaves it as if.
+            // A thread that has waited cannot know whether others still do, and leaves it as if they did.
             while self.lock.swap(AWAITED, Ordering::Acquire) != FREE {
                 // Whatever ends the sleep: it looks again.
                 let _ = futex::wait(&self.lock, futex::Flags::PRIVATE, AWAITED, None);

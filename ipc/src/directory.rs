@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use annulus_ring::{Member, Ring, RingBuilder, SharedMemory, Snapshot};
 use rustix::fs::{CWD, RenameFlags, fstat, renameat_with};
@@ -153,7 +155,7 @@ impl Directory {
             .map_err(|cause| cause.of(self.shown(name)))
     }
 
-    /// Looks at the ring of this name, whatever the type of its events, and whoever's it is.
+    /// Looks at the ring of this name, whatever the type of its events, and whichever user owns it.
     ///
     /// # Errors
     /// See [`Cause`].
@@ -293,7 +295,14 @@ impl Directory {
             let is_held = |member: &Member| member.is_held && member.lag > 0;
             snapshot.closed && !snapshot.members.iter().any(is_held)
         };
-        if !memory.wait_for_table() {
+        // Somebody joins, or is doing the same: that does not take long.
+        let is_locked = (0..MOST_TRIES).any(|_| {
+            memory.lock_table() || {
+                thread::sleep(BETWEEN_TRIES);
+                false
+            }
+        });
+        if !is_locked {
             return Ok(false);
         }
         let removed = match memory.is_file_of(&path) {
@@ -425,6 +434,11 @@ impl Directory {
         }
     }
 }
+
+/// How often to try to lock a table: for a second.
+const MOST_TRIES: u32 = 1_000;
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Whether a ring can be called so.
 pub(crate) fn is_name(name: &str) -> bool {

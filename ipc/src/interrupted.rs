@@ -6,8 +6,8 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Makes a system call until no signal interrupts it: whoever gets signals, from a profiler's timer say, asked for them
-/// to be handled, and not for the ring to fail.
+/// Makes a system call until no signal interrupts it: a program that gets signals, from a profiler's timer say, wants them
+/// handled, and not its ring to fail.
 ///
 /// Every system call of this package goes through here, but for those that the standard library makes again itself
 /// (`open`, `read`, `write`), those that never wait, and `close`, which Linux completes also when it says that it was

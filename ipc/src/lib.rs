@@ -3,8 +3,8 @@
 //!
 //! The types are the same, [`Producer`](annulus_ring::Producer), [`Consumer`](annulus_ring::Consumer) and the rest, and so
 //! is the algorithm. There is no daemon, no heartbeat, no time-out after which somebody is taken for dead: a process
-//! that is gone is known to be gone by what the kernel has let go of, whoever waits for it finds out within
-//! milliseconds ([what takes longer](#how-long-a-death-takes)), and everybody else goes on.
+//! that is gone is known to be gone by what the kernel has let go of, the members that wait for it find out within
+//! milliseconds ([what takes longer](#how-long-a-death-takes)), and all others go on.
 //!
 //! ```
 //! use annulus_ipc::{Directory, Plain, Segment};
@@ -45,13 +45,17 @@
 //!   [asks](annulus_ring::ConsumerBuilder::list_skipped), listed.
 //! * Members may park, unless the ring is built [without](annulus_ring::RingBuilder::no_parking).
 //! * [`watch`](annulus_ring::Ring::watch) tells of what this process does, and of the dead that it finds.
-//! * Events are [`Plain`]; a fresh ring is full of zeroes.
+//! * Events are [`Plain`]; a fresh ring is full of zeroes. Programs of 32 and of 64 bits share it, if its events lie in
+//!   memory in the same way for both.
+//! * A ring that is over, closed and left by all, is made anew by [`open_or_create`](Segment::open_or_create).
+//! * Its name can be removed, or lead to another ring, while it is used: members go on in the old one, and
+//!   [can ask](annulus_ring::Ring::is_unlinked).
 //!
 //! # What to trust
 //!
-//! 1. Whoever may write to a ring's file is trusted not to do so but through this library, and its owner is this user,
-//!    root, or somebody who is [trusted](Directory::trust). Who may only read it changes nothing, but can lock the file
-//!    against those who want to join, leave, or recover the dead.
+//! 1. All who may write to a ring's file are trusted to do so only through this library, and its owner is this user, root, or
+//!    a user that is [trusted](Directory::trust). A process that may only read it changes nothing, but can lock the file
+//!    against others that want to join, leave, or recover the dead.
 //! 2. A process may end at any instruction, by any signal: what it had published is delivered, what it had claimed
 //!    is skipped, what it held up goes on, and nothing is leaked.
 //! 3. A death is proven by what the kernel lets go of when a process has ended, its locks or before them the address space
@@ -72,12 +76,13 @@
 //!
 //! # How long a death takes
 //!
-//! Whoever waits looks for the dead every 2 ms, and a killed process has ended when each of its threads has had its turn
+//! Members that wait look for the dead every 2 ms, and a killed process has ended when each of its threads has had its turn
 //! on a core: 2 to 20 ms in all, however large it was. Two things take longer.
 //!
 //! * Its locks are there until the kernel has freed its memory: 0.15 to 0.3 s for each GiB that was its own. For so long
-//!   its row is not used again, and its [place](annulus_ring::OnDeath::Hold) not taken over by a successor. And those who
-//!   have no `/proc` in which they see it, or live in another PID namespace, find out by the locks alone.
+//!   its row is not used again, and its [place](annulus_ring::OnDeath::Hold) not taken over by a successor. And members
+//!   that have no `/proc` in which they see it, or live in another PID namespace, find out by the locks alone. (Each process
+//!   keeps two descriptors for each member of others that it has looked at; where there are none left, it goes by the locks.)
 //! * A process that crashes is alive until its core is written, which takes seconds for each GB. Limit that where others
 //!   wait: no core (`ulimit -c 0`), or one without the large parts (`/proc/PID/coredump_filter`, `MADV_DONTDUMP`).
 
@@ -120,6 +125,6 @@ pub use untyped::Untyped;
 pub use users::{Nameless, User, Users};
 pub use view::View;
 
-/// The crate whose traits [`Plain`] asks for, for who does not depend on it: it is told to its derives by
+/// The crate whose traits [`Plain`] asks for, for crates that do not depend on it: its derives find it by
 /// `#[zerocopy(crate = "annulus_ipc::zerocopy")]`, or `"annulus::ipc::zerocopy"`.
 pub use zerocopy;

@@ -7,8 +7,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use annulus_ring::{Lease, RingBuilder, SharedMemory};
 use memmap2::{MmapOptions, MmapRaw};
@@ -39,8 +37,8 @@ impl Access {
         matches!(self, Self::Write | Self::Remove)
     }
 
-    /// The ring as it is used by who has it open for this. Who cannot write to it wakes nobody: with parking, the kernel
-    /// would be told to interrupt this process too when others go to sleep.
+    /// The ring as a process uses it that has it open for this. One that cannot write to it wakes nobody: with parking, the
+    /// kernel would be told to interrupt this process too when others go to sleep.
     pub(crate) fn as_used(self, ring: &RingBuilder) -> RingBuilder {
         match self {
             Self::Write => ring.clone(),
@@ -164,8 +162,8 @@ pub(crate) fn row_of_lease(byte: u64) -> Option<usize> {
 // of the ring. It lives as long as this value, in a child as zeroes of its own. A file that is cut short ends who reads
 // there by a signal, which nothing here can help. 2: in this process; what other processes do is their own.
 // 3: a lease is a lock of an open file description that nobody else has, also not a child. 4: the kernel closes the
-// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and who
-// finds that a process has ended while its lock is still there has proof: see `witness`.
+// files of a process after all of its threads have stopped, and takes and gives the locks under one of its own; and that a
+// process has ended while its lock is still there is proven by `witness`.
 unsafe impl SharedMemory for Memory {
     fn base(&self) -> NonNull<u8> {
         // SAFETY: inside the map.
@@ -239,21 +237,6 @@ impl Memory {
         retried(|| fstat(file))
     }
 
-    /// Locks the table, and waits some seconds if another process has it locked.
-    pub(crate) fn wait_for_table(&self) -> bool {
-        for tries in 0..MOST_TRIES {
-            if self.lock_table() {
-                return true;
-            }
-            if tries < MOST_TRIES / 50 {
-                thread::yield_now();
-            } else {
-                thread::sleep(BETWEEN_TRIES);
-            }
-        }
-        false
-    }
-
     /// Runs `change` if nobody has the table locked, and nobody can join meanwhile.
     pub(crate) fn while_locked<X>(&self, change: impl FnOnce() -> X) -> Option<X> {
         if !self.lock_table() {
@@ -264,12 +247,6 @@ impl Memory {
         Some(changed)
     }
 }
-
-/// How often to try to lock the table, most of them a millisecond apart: so some seconds, which nobody who works
-/// takes for a join.
-const MOST_TRIES: u32 = 5_000;
-
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

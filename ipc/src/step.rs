@@ -1,7 +1,7 @@
 //! Named points of the creation of a ring, at which tests end or stop who reaches them; those of the ring itself are
 //! in `annulus-ring`. In a normal build there is nothing here: they are compiled in under `cfg(failpoints)`.
 
-/// A point that whoever creates a ring reaches.
+/// A point in the creation of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     not(failpoints),

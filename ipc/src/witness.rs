@@ -128,7 +128,7 @@ impl Witnesses {
         if !self.this.is_some_and(is_here) {
             return false;
         }
-        // Whoever has it is asking the same at the moment; and nobody does if a thread had it that has panicked.
+        // Another thread is asking the same at the moment, or has panicked.
         let Ok(mut kept) = self.kept.try_lock() else {
             return false;
         };

@@ -359,8 +359,8 @@ fn finish_what_the_dead_began<T>(
 /// Leases are taken, and rows change hands, under the lock of the table: under that lock it stays so.
 pub(crate) struct Leases<'m>(pub(crate) &'m dyn SharedMemory);
 
-// SAFETY: who has no lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun; and
-// for who has ended and has a lease still nobody else has it.
+// SAFETY: a member without a lease has ended, as the `SharedMemory` says by its items 3 and 4, or has left or not yet begun;
+// and if one has ended whose lease is still there, nobody else has that.
 unsafe impl Liveness for Leases<'_> {
     type Proof = ();
 

@@ -34,8 +34,8 @@ use crate::sync::SharedByAll;
 ///    [`Geometry`] says, aligned as it says, readable for as long as this value lives.
 /// 2. Nobody changes these bytes but through rings made of them, in this process.
 /// 3. Nobody else has a lease of the row that [`lease`](SharedMemory::lease) gives one for.
-/// 4. What a process had stored before its lease ended is visible to who finds that it has ended; and who is told that a
-///    member [has ended](SharedMemory::has_ended) sees all that it has ever stored.
+/// 4. What a process had stored before its lease ended is visible to others that find that it has ended; and all that a
+///    member has ever stored to others that are told that it [has ended](SharedMemory::has_ended).
 ///
 /// # Examples
 /// It takes locks that the kernel lets go of when a process ends: package `annulus-ipc` has them.
@@ -59,8 +59,8 @@ pub unsafe trait SharedMemory: Send + Sync {
     /// Whether somebody has the lease of this row, in whatever process.
     fn is_leased(&self, row: usize) -> bool;
 
-    /// Whether whoever has, or had, the lease of this row is proven to do nothing any more. That may be so while the lease
-    /// is still there, so that nobody else can have it yet. By default it is so when the lease is not there.
+    /// Whether the member that has, or had, the lease of this row is proven to do nothing any more. That may be so while the
+    /// lease is still there, so that nobody else can have it yet. By default it is so when the lease is not there.
     fn has_ended(&self, row: usize) -> bool {
         !self.is_leased(row)
     }

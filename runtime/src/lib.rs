@@ -137,7 +137,7 @@ pub use stage::{Settings, Stage};
 pub use supervise::Slow;
 pub use topology::Topology;
 
-/// The README's examples are compiled like those of the documentation, by who depends on this crate alone.
+/// The README's examples are compiled like those of the documentation, for a crate that depends on this one alone.
 // Shows D30.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

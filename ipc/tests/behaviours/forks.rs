@@ -597,7 +597,7 @@ fn d18_a_process_that_has_given_back_its_memory_is_dead_whatever_becomes_of_its_
         let copy = player.ask("join").parse().expect("a number");
         let mut copy = Programs(vec![copy]);
         if is_looked_at {
-            // Who waits looks for the dead.
+            // To wait is to look for the dead.
             let late = Instant::now() + Duration::from_millis(50);
             assert!(
                 book.next_batch_deadline(late).is_err(),
@@ -629,7 +629,7 @@ fn d18_a_process_that_lives_in_ever_new_threads_is_alive_until_it_is_killed() {
     let child = player.says().parse().expect("a number");
     let mut child = Programs(vec![child]);
     while feed.try_publish(|slot| *slot = 7).is_ok() {}
-    // Who waits looks for the dead all the time.
+    // To wait is to look for the dead, again and again.
     let gated = feed.publish_value_deadline(Instant::now() + Duration::from_secs(1), 8);
     assert!(gated.is_err(), "its consumer has been taken for dead");
     assert!(child.end(), "it has been there all the time");

@@ -262,7 +262,7 @@ fn create_among_signals(words: &[&str]) {
 }
 
 #[test]
-fn d17_who_only_looks_is_not_interrupted_when_others_go_to_sleep() {
+fn d17_a_process_that_only_looks_is_not_interrupted_when_others_go_to_sleep() {
     let place = Place::new();
     drop(place.create::<u64>("ring", Ring::builder(8).observable()));
     let mut player = Player::start("process that looks on", &[place.path()]);
@@ -284,11 +284,11 @@ fn look_on(words: &[&str]) {
     let mut tap = view.observer().expect("it can be observed");
     assert!(tap.try_next().is_err() && inspection.snapshot().published == 0);
     match registered() {
-        None => system::skip("d17_who_only_looks", "this kernel does not tell"),
+        None => system::skip("d17_a_process_that_only_looks", "this kernel does not tell"),
         Some(none) => {
             assert_eq!(none, 0);
             drop(directory.open::<u64>("ring").expect("it is there"));
-            assert_ne!(registered(), Some(0), "whoever can be a member is");
+            assert_ne!(registered(), Some(0), "a process that can be a member is");
         }
     }
     say("done");

@@ -204,7 +204,7 @@ fn be_a_friend(words: &[&str]) {
 }
 
 #[test]
-fn d15_a_ring_that_another_user_has_left_under_a_name_is_opened_only_by_who_trusts_that_user() {
+fn d15_a_ring_that_another_user_has_left_under_a_name_is_opened_only_where_that_user_is_trusted() {
     if !system::is_root_for("d15_a_ring_that_another_user_has_left") {
         return;
     }

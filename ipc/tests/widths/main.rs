@@ -144,7 +144,7 @@ fn deadline() -> Instant {
 const EVENTS: u64 = 2_000;
 
 #[test]
-fn d22_programs_of_32_and_of_64_bits_share_a_ring_whoever_has_made_it_and_outlive_each_other() {
+fn d22_programs_of_32_and_of_64_bits_share_a_ring_of_either_and_outlive_each_other() {
     let Some(program) = narrow_program("d22_programs_of_32_and_of_64_bits") else {
         return;
     };
@@ -286,7 +286,7 @@ fn say(line: &str) {
     println!("{MARK}{line}");
 }
 
-/// A line from who tells this program what to do; it ends with that.
+/// The next line that says what to do; this program ends with them.
 fn hear() -> String {
     let mut line = String::new();
     match io::stdin().read_line(&mut line) {
