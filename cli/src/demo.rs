@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         report::text(&outcome)
     };
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever closes the pipe has read all that they wanted.
+        // A reader that closes the pipe has read all that it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }

@@ -1,4 +1,4 @@
-//! `annulus ls`, `stat`, `evict` and `gc`: the rings that processes share, for who looks after them.
+//! `annulus ls`, `stat`, `evict` and `gc`: the rings that processes share, for the people in charge of them.
 //!
 //! To look takes the right to read a ring's file, which is mapped for reading only. What is found there comes from
 //! other processes, which may die meanwhile, be stopped, or write nonsense: its numbers are shown as they are, its words
@@ -129,8 +129,8 @@ fn names(directory: &Directory) -> Result<Vec<String>, Failure> {
     names.map_err(|error| Failure::Directory(directory.clone(), error))
 }
 
-/// Writes a line of JSON, or text of whole lines. False if nobody listens any more: whoever closes the pipe has read all
-/// that they wanted.
+/// Writes a line of JSON, or text of whole lines. False if nobody listens any more: a reader that closes the pipe has
+/// read all that it wanted.
 fn print(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -434,7 +434,7 @@ fn c58_the_process_of_a_member_is_never_another_that_has_its_number() {
         assert_eq!(found(&stat), [json!(1), Value::Null, json!("unknown")]);
     }
     says(own_id);
-    // Who may not look into it can still tell that it knows itself by this number.
+    // A user that may not look into it can still tell that it knows itself by this number.
     let nobody = [
         "setpriv",
         "--reuid=65534",

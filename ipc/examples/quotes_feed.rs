@@ -1,4 +1,4 @@
-//! Publishes quotes to whoever reads them, in other processes: some thousands a second.
+//! Publishes quotes to readers in other processes: some thousands a second.
 //!
 //! ```text
 //! cargo run --release -p annulus-ipc --example quotes_feed            until it is killed
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Kill it, and start it again: it goes on behind what it had published, and its readers with it. It starts once
-//! somebody reads; the ring is made by whoever comes first. Once it has been given a number, and the ring is closed, its
+//! somebody reads; the ring is made by the process that comes first. Once it has been given a number, and the ring is closed, its
 //! readers end.
 
 mod quote;

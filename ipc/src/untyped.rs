@@ -1,4 +1,4 @@
-//! A ring in the hands of those who look after it, and do not know its events.
+//! A ring in the hands of programs that look after it and do not know its events.
 
 use std::fmt;
 use std::time::Duration;

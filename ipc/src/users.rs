@@ -16,7 +16,7 @@ use crate::directory::{Directory, Inspection, is_name};
 use crate::memory::{TABLE, row_of_lease};
 use crate::refusal::{Cause, SegmentError};
 
-/// Who has a ring open; made by [`Inspection::users`].
+/// The processes that have a ring open; made by [`Inspection::users`].
 ///
 /// # Examples
 /// See [`Inspection::users`].
@@ -129,7 +129,7 @@ impl Inspection {
     }
 
     /// Whether the member table is locked: a process is joining, leaving, or recovering what somebody left, and is
-    /// waited for by all who want to. [`User::has_table`] says which.
+    /// waited for by all others that want to. [`User::has_table`] says which.
     ///
     /// # Examples
     /// ```
@@ -150,7 +150,7 @@ impl Directory {
     /// The rings that are open in some process that this one may look into, and have no name: those whose name was
     /// removed from this directory, and those created [without](crate::Segment::anonymous).
     ///
-    /// Who has such a ring goes on with it, beside a new one of that name, and its memory is taken.
+    /// A process that has such a ring goes on with it, beside a new one of that name, and its memory is taken.
     ///
     /// # Examples
     /// ```
@@ -175,7 +175,7 @@ impl Directory {
         let here = fs::canonicalize(self.as_path()).unwrap_or_else(|_| self.as_path().to_owned());
         let mut found = BTreeMap::<(u64, u64), Found>::new();
         for process in processes()? {
-            // Who ends meanwhile, or is hidden, is left out.
+            // A process that ends meanwhile, or is hidden, is left out.
             let _ = each_open_file(process, |file| {
                 let Some(name) = file.deleted().and_then(|path| name_in(path, &here)) else {
                     return;

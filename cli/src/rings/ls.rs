@@ -18,9 +18,9 @@ use super::{Failure, Place, names, print, print_json, reason, shown};
 /// directory and no ring that this version can read is listed with what is wrong with it.
 ///
 /// Rings without a name that a process has open are listed behind them, with these processes: those
-/// whose name was removed from the directory, which goes unnoticed by who has them open while others
-/// make a new one of that name; and those that were created without. They are found in the processes
-/// that this user may look into.
+/// whose name was removed from the directory, which the processes that have them open do not notice,
+/// while others make a new one of that name; and those that were created without. They are found in
+/// the processes that this user may look into.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
