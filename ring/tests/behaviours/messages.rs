@@ -61,7 +61,7 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
                 members: 3,
             }
             .into(),
-            &["3 consumers", "table of 3", ".members(4)"],
+            &["consumers are required (3)", "table of 3", ".members(4)"],
         ),
         (
             BuildError::TooLarge {
@@ -81,11 +81,11 @@ fn an_error_names_the_thing_the_value_and_what_to_do() {
                 capacity: 8,
             }
             .into(),
-            &["9 slots", "ring of 8", "larger ring"],
+            &["slots were asked for (9)", "ring of 8", "larger ring"],
         ),
         (
             ClaimError::TooFewConsumers { required, present }.into(),
-            &["requires 3 consumers", "1 have joined", "require fewer"],
+            &["required: 3", "joined: 1", "require fewer"],
         ),
         (ClaimError::Closed.into(), &["closed", "nothing"]),
         (
