@@ -18,9 +18,9 @@ mod platform {
 
     const LONGEST_NAP: Duration = Duration::from_millis(1);
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(miri, not(target_os = "linux")))]
     pub(crate) use super::portable::{Futex, membarrier};
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) use linux::{Futex, membarrier};
     pub(crate) use std::sync::atomic::compiler_fence;
 
@@ -122,7 +122,7 @@ mod platform {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     mod linux {
         use std::sync::atomic::AtomicU32;
         use std::time::Duration;
@@ -392,10 +392,6 @@ pub(crate) struct Fences {
 
 /// What the kernel is asked for.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    any(loom, not(target_os = "linux")),
-    expect(dead_code, reason = "nobody is asked")
-)]
 pub(crate) enum Membarrier {
     RegisterThreads,
     RegisterProcess,
@@ -419,7 +415,7 @@ impl Fences {
         Self {
             is_light: membarrier(Membarrier::RegisterProcess),
             threads: false,
-            processes: cfg!(all(target_os = "linux", not(loom))),
+            processes: cfg!(all(target_os = "linux", not(any(loom, miri)))),
         }
     }
 
@@ -449,8 +445,9 @@ impl Fences {
     }
 }
 
-/// The futex of platforms that have none, and of models: a mutex and a condition variable.
-#[cfg(any(loom, not(target_os = "linux")))]
+/// The futex of platforms that have none, of models, and of Miri, which knows no system call that is made past libc: a
+/// mutex and a condition variable.
+#[cfg(any(loom, miri, not(target_os = "linux")))]
 mod portable {
     /// There is nobody to ask.
     pub(crate) fn membarrier(_: super::Membarrier) -> bool {
