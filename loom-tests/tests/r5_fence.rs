@@ -6,7 +6,7 @@
 //! * A store waits in a buffer of its thread, and reaches memory at any later moment; two to different words in
 //!   any order. Its own thread reads it meanwhile.
 //! * A load may take its value early: before the stores, loads and branches in front of it, up to the last load that
-//!   acquires, fence, or step that is one change of memory.
+//!   acquires, fence, or step that changes memory at once.
 //! * The heavy fence is a call. At some moment between call and return it acts on each other thread, wherever that is:
 //!   its buffer is written to memory, and what it has read early is forgotten.
 //! * The kernel looks at the word and puts the thread to sleep in one step, and wakes all in one step.
@@ -14,8 +14,9 @@
 //!
 //! A store that passes an earlier load is not there: each of these loads acquires, or decides about the stores behind it.
 //!
-//! Nobody may sleep in the end who has not seen an event whose waker has done all of its steps. The programs are
-//! lists of named steps, so that a planted mistake is a change of a list.
+//! Nobody may sleep in the end who has not seen an event whose waker has done all of its steps: neither if nobody stops,
+//! nor if somebody does. The programs are lists of named steps, so that a planted mistake is a change of a list, and
+//! another protocol is another list.
 
 use std::collections::HashSet;
 
@@ -499,8 +500,13 @@ fn moved_behind(program: Program, name: &str, other: &str) -> Program {
 
 const ORDERS: [Order; 2] = [Order::ClearFirst, Order::WakeFirst];
 
-/// How many sleepers and wakers there are.
-const SIZES: &[(usize, usize)] = &[(1, 1), (1, 2), (2, 1), (2, 2)];
+/// How many sleepers and wakers there are. Two of each have millions of states: for a build that is optimised, as the
+/// models are run.
+const SIZES: &[(usize, usize)] = if cfg!(loom) {
+    &[(1, 1), (1, 2), (2, 1), (2, 2)]
+} else {
+    &[(1, 1), (1, 2), (2, 1)]
+};
 
 #[test]
 fn no_wake_up_is_lost() {
@@ -527,7 +533,9 @@ fn no_wake_up_is_lost_between_full_fences() {
 /// Whoever stops, and wherever: another waker wakes who sleeps.
 #[test]
 fn a_thread_that_stops_keeps_nobody_asleep() {
-    for (sleepers, wakers, stops) in [(1, 2, 1), (1, 2, 2), (2, 1, 0), (2, 1, 1)] {
+    let (each, both) = ([(1, 2, 1), (1, 2, 2), (2, 1, 0), (2, 1, 1)], [(2, 2, 2)]);
+    let both = both.iter().filter(|_| cfg!(loom));
+    for &(sleepers, wakers, stops) in each.iter().chain(both) {
         let scenario = Scenario::new(Order::WakeFirst, sleepers, wakers).that_may_stop(stops);
         let name = format!("light fence, {sleepers} sleep and {wakers} wake, {stops} may stop");
         scenario.check(&name).unwrap();
@@ -584,9 +592,11 @@ fn each_planted_mistake_loses_a_wake_up() {
         let scenario = Scenario::new(Order::WakeFirst, 1, 1);
         scenario.with_wakers(|waker| moved_behind(waker, "W4", "W5"))
     });
-    lost("a flag of an older epoch in the place of a newer one", {
-        let set = Op::Change(FLAG, |_, r| tag(r));
-        let scenario = Scenario::new(Order::WakeFirst, 2, 2);
-        scenario.with_sleepers(|sleeper| with(sleeper, "S2", set))
-    });
+    if cfg!(loom) {
+        lost("a flag of an older epoch in the place of a newer one", {
+            let set = Op::Change(FLAG, |_, r| tag(r));
+            let scenario = Scenario::new(Order::WakeFirst, 2, 2);
+            scenario.with_sleepers(|sleeper| with(sleeper, "S2", set))
+        });
+    }
 }

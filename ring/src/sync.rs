@@ -379,7 +379,7 @@ pub struct Observed<T>(*const T);
 /// Where the kernel can put a fence into every thread that runs (Linux: `membarrier(2)`, "expedited"), the heavy one has it
 /// do so, and the light one is nothing but an order for the compiler: whatever a thread does lies before or
 /// behind the fence it was given, so either its look sees who sleeps, or the sleeper's last look sees its store. Elsewhere, and
-/// to a model, both are fences. (The idea is that of Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001.)
+/// to loom, both are fences: the light one has a model of its own, `r5_fence`. (The idea is that of Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001.)
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fences {
     /// Whether the light one may be none to the processor: the kernel knows of this process.
