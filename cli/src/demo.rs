@@ -11,8 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cores::{CoreList, UnknownCore};
 use crate::generator::{Generator, MOST_EVENTS};
-use crate::lobster::{self, ReadError};
-use crate::market::Message;
+use crate::lobster::{self, Input, ReadError};
 use crate::pipeline::{self, Plan, RunError};
 use crate::report;
 
@@ -26,13 +25,14 @@ use crate::report;
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Replay this LOBSTER message file: CSV, or gzipped CSV if its name ends in .gz
+    /// Replay this LOBSTER message file: CSV, plain or gzipped; - is standard input
     ///
     /// It has no header and six columns: time in seconds after midnight; type (1 submission,
     /// 2 partial cancellation, 3 deletion, 4 execution of a visible order, 5 of a hidden one,
     /// 6 cross trade, 7 halt); order id; shares; price in dollars x 10,000; direction of the
     /// resting order (1 buy, -1 sell). It is read and checked as a whole before anything
-    /// starts. Orders from before the file begins are unknown: they are counted, no error.
+    /// starts. Orders from before the file begins are unknown: they are counted, no error; so are
+    /// times that go back, with a warning.
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     input: Option<PathBuf>,
 
@@ -54,8 +54,8 @@ pub(crate) struct Options {
 
     /// Publish so many events per second, each at its intended time
     ///
-    /// At max the rings are full, and tick-to-trade is mostly time spent waiting in them.
-    /// Give a rate to see the latency of a pipeline that keeps up.
+    /// At max the rings are full, and tick-to-trade is mostly time spent waiting in them: the
+    /// report says so. Give a rate to see the latency of a pipeline that keeps up.
     #[arg(long, value_name = "EPS|max", default_value = "max", value_parser = parse_rate,
           verbatim_doc_comment)]
     rate: Rate,
@@ -80,6 +80,7 @@ Examples:
   annulus demo
   annulus demo --input AAPL_2012-06-21_message_5.csv.gz --repeat 100 --json
   annulus demo --rate 100000 --cores 0-5 --wait spin
+  zstdcat AAPL_2012-06-21_message_5.csv.zst | annulus demo --input -
 
 Exit codes: 0 success; 1 events were lost or a stage failed; 2 bad arguments or input";
 
@@ -90,8 +91,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         None => Vec::new(),
     };
     let input = load(options)?;
+    if let (Some(path), Some(last)) = (&options.input, &input.last_back) {
+        let warning = last.warning(path, input.times_back);
+        let _ = writeln!(io::stderr(), "annulus: warning: {warning}");
+    }
     let plan = Plan {
-        input: &input,
+        input: &input.messages,
+        times_back: input.times_back,
         repeat: options.repeat.get(),
         rate: options.rate.0,
         cores,
@@ -108,7 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         report::text(&outcome)
     };
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever closes the pipe has read all that they wanted.
+        // A reader that closes the pipe has read all that it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written?,
     }
@@ -144,7 +150,7 @@ impl fmt::Display for Failure {
             Self::Input(error) => error.fmt(f),
             Self::Run(error) => error.fmt(f),
             Self::Output(error) => write!(f, "the result could not be written: {error}"),
-            Self::Lost(lost) => write!(f, "{lost} events were published but not handled"),
+            Self::Lost(lost) => write!(f, "events published but not handled: {lost}"),
         }
     }
 }
@@ -210,13 +216,17 @@ impl From<WaitChoice> for Wait {
     }
 }
 
-fn load(options: &Options) -> Result<Vec<Message>, ReadError> {
+fn load(options: &Options) -> Result<Input, ReadError> {
     match &options.input {
         Some(path) => lobster::read(path),
         None => {
             let mut messages = Vec::with_capacity(options.events as usize);
             messages.extend(Generator::new(options.seed).take(options.events as usize));
-            Ok(messages)
+            Ok(Input {
+                messages,
+                times_back: 0,
+                last_back: None,
+            })
         }
     }
 }

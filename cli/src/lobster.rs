@@ -5,15 +5,14 @@
 //! CSV library: the format has no quoting, and the line numbers in error messages must also be
 //! right after blank lines and CRLF.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::iter::repeat;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use crate::market::{Kind, Message, Side};
 
@@ -23,20 +22,137 @@ const COLUMNS: [&str; 6] = ["time", "type", "order id", "shares", "price", "dire
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// Reads all messages of the file at `path`; a name that ends in `.gz` is taken for gzip.
-pub(crate) fn read(path: &Path) -> Result<Vec<Message>, ReadError> {
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The messages of a file, in the order of its rows.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) messages: Vec<Message>,
+    /// How many rows have an earlier time than the row before.
+    pub(crate) times_back: u64,
+    /// The last of them.
+    pub(crate) last_back: Option<TimeBack>,
+}
+
+/// A row whose time is earlier than that of the row before; displays as a warning.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TimeBack {
+    line: u64,
+    from_ns: u64,
+    to_ns: u64,
+}
+
+/// Reads all messages of the file at `path`, or of standard input if that is `-`.
+///
+/// What begins as gzip does is read as that, whatever its name, and so is a file whose name ends in `.gz`.
+pub(crate) fn read(path: &Path) -> Result<Input, ReadError> {
     let at = |mistake| ReadError {
         path: path.to_owned(),
         mistake,
     };
-    let file = File::open(path).map_err(|cause| at(Mistake::Open(cause)))?;
-    let file = BufReader::with_capacity(1 << 16, file);
-    let messages = if path.extension() == Some(OsStr::new("gz")) {
-        parse(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+    let source: Box<dyn Read> = if is_standard_input(path) {
+        Box::new(io::stdin().lock())
     } else {
-        parse(file)
+        Box::new(File::open(path).map_err(|cause| at(Mistake::Open(cause)))?)
     };
-    messages.map_err(at)
+    let is_called_gzip = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let (is_gzip, input) = starts_with(BufReader::with_capacity(1 << 16, source), GZIP)
+        .map_err(|cause| at(Mistake::Open(cause)))?;
+    let input = if is_called_gzip || is_gzip {
+        parse(BufReader::with_capacity(1 << 16, Members::of(input)))
+    } else {
+        parse(input)
+    };
+    input.map_err(at)
+}
+
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn shown(path: &Path) -> impl fmt::Display {
+    if is_standard_input(path) {
+        "standard input".into()
+    } else {
+        path.to_string_lossy()
+    }
+}
+
+/// Whether an input starts with these bytes, and all of it.
+fn starts_with<const N: usize>(
+    mut input: impl BufRead,
+    bytes: [u8; N],
+) -> io::Result<(bool, impl BufRead)> {
+    let mut start = Vec::new();
+    input.by_ref().take(N as u64).read_to_end(&mut start)?;
+    Ok((start == bytes, io::Cursor::new(start).chain(input)))
+}
+
+/// What is in the members of a gzip file, one after the other; zeroes behind one, as tapes are filled up with, are none.
+struct Members<R> {
+    /// None at the end.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn of(file: R) -> Self {
+        let member = Some(GzDecoder::new(file));
+        Self { member }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let read = member.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            let mut file = self.member.take().map(GzDecoder::into_inner);
+            if let Some(file) = &mut file
+                && skip_zeroes(file)?
+            {
+                break;
+            }
+            self.member = file.map(GzDecoder::new);
+        }
+        Ok(0)
+    }
+}
+
+/// Whether there is nothing but zeroes left.
+fn skip_zeroes(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = input.fill_buf()?;
+        let zeroes = bytes.iter().take_while(|&&byte| byte == 0).count();
+        if bytes.is_empty() || zeroes < bytes.len() {
+            let is_end = bytes.is_empty();
+            input.consume(zeroes);
+            return Ok(is_end);
+        }
+        input.consume(zeroes);
+    }
+}
+
+impl TimeBack {
+    /// What there is to say of it if it is the last of so many.
+    pub(crate) fn warning(&self, path: &Path, of: u64) -> String {
+        let seconds = |ns: u64| format!("{}.{:09}", ns / NANOS_PER_SECOND, ns % NANOS_PER_SECOND);
+        let which = match of {
+            1 => String::new(),
+            of => format!(" (the last of {of} rows that do)"),
+        };
+        format!(
+            "{}: line {}, column 1: the time goes back from {} to {}{which}: rows are replayed as they stand",
+            shown(path),
+            self.line,
+            seconds(self.from_ns),
+            seconds(self.to_ns),
+        )
+    }
 }
 
 /// Why a file could not be read; displays as file, line, column and what was expected.
@@ -48,7 +164,7 @@ pub(crate) struct ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let path = shown(&self.path);
         match &self.mistake {
             Mistake::Open(cause) => write!(f, "{path}: expected a file that can be read: {cause}"),
             Mistake::Empty => write!(
@@ -81,22 +197,43 @@ struct Wrong {
     problem: String,
 }
 
-fn parse(mut input: impl BufRead) -> Result<Vec<Message>, Mistake> {
-    let mut messages = Vec::new();
+fn parse(mut input: impl BufRead) -> Result<Input, Mistake> {
+    let mut messages: Vec<Message> = Vec::new();
+    let (mut times_back, mut last_back) = (0, None);
     let mut row = Vec::new();
     for line in 1.. {
         let at = |wrong| Mistake::Cell { line, wrong };
         if !read_row(&mut input, &mut row).map_err(at)? {
             break;
         }
-        if !row.is_empty() {
-            messages.push(parse_row(&row).map_err(at)?);
+        if line == 1 && row.starts_with(BYTE_ORDER_MARK) {
+            row.drain(..BYTE_ORDER_MARK.len());
         }
+        if row.is_empty() {
+            continue;
+        }
+        let message = parse_row(&row).map_err(at)?;
+        let to_ns = message.time_ns;
+        if let Some(from_ns) = messages.last().map(|before| before.time_ns)
+            && to_ns < from_ns
+        {
+            times_back += 1;
+            last_back = Some(TimeBack {
+                line,
+                from_ns,
+                to_ns,
+            });
+        }
+        messages.push(message);
     }
     if messages.is_empty() {
         return Err(Mistake::Empty);
     }
-    Ok(messages)
+    Ok(Input {
+        messages,
+        times_back,
+        last_back,
+    })
 }
 
 /// Reads a line without its end into `row`; false at the end of the file.
@@ -251,7 +388,7 @@ mod tests {
     use super::*;
 
     fn parse_text(text: &str) -> Result<Vec<Message>, Mistake> {
-        parse(text.as_bytes())
+        parse(text.as_bytes()).map(|input| input.messages)
     }
 
     fn cell_of(text: &[u8]) -> (u64, usize, String) {
@@ -347,8 +484,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_row_whose_time_is_before_that_of_the_row_before_is_known() {
+        let row = |time: u64| format!("{time},1,1,1,1,1\n");
+        let input = [5, 3, 4, 4, 9, 2, 3].map(row).concat();
+        let input = parse(format!("\n{input}").as_bytes()).unwrap();
+        let last = TimeBack {
+            line: 7,
+            from_ns: 9 * NANOS_PER_SECOND,
+            to_ns: 2 * NANOS_PER_SECOND,
+        };
+        assert_eq!((input.times_back, input.last_back), (2, Some(last)));
+    }
+
+    #[test]
     fn a_file_without_rows_is_empty() {
-        for text in ["", "\n", "\r\n\n"] {
+        for text in ["", "\n", "\r\n\n", "\u{feff}", "\u{feff}\n"] {
             assert!(matches!(parse_text(text), Err(Mistake::Empty)), "{text:?}");
         }
     }

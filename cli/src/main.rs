@@ -29,10 +29,11 @@ struct Cli {
 
 const EXAMPLE: &str = "\
 Examples:
-  annulus demo          replays a made-up market through three rings and reports what came of it
-  annulus ls            lists the rings that processes share
-  annulus stat quotes   shows the members of one, and who holds it up
-  annulus gc            says which of them nobody uses";
+  annulus demo                  replays a made-up market through three rings and reports what came of it
+  annulus ls                    lists the rings that processes share
+  annulus stat quotes           shows the members of one, and who holds it up
+  annulus evict quotes screen   says what it would lose if it were taken out
+  annulus gc                    says which of them nobody uses";
 
 #[derive(Subcommand)]
 enum Command {
@@ -41,6 +42,8 @@ enum Command {
     Ls(rings::ls::Options),
     #[cfg(target_os = "linux")]
     Stat(rings::stat::Options),
+    #[cfg(target_os = "linux")]
+    Evict(rings::evict::Options),
     #[cfg(target_os = "linux")]
     Gc(rings::gc::Options),
 }
@@ -52,6 +55,8 @@ fn main() -> ExitCode {
         Command::Ls(options) => ended(rings::ls::run(&options), rings::Failure::exit_code),
         #[cfg(target_os = "linux")]
         Command::Stat(options) => ended(rings::stat::run(&options), rings::Failure::exit_code),
+        #[cfg(target_os = "linux")]
+        Command::Evict(options) => ended(rings::evict::run(&options), rings::Failure::exit_code),
         #[cfg(target_os = "linux")]
         Command::Gc(options) => ended(rings::gc::run(&options), rings::Failure::exit_code),
     }

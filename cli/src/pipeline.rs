@@ -39,6 +39,8 @@ const LONGEST_LATENCY_NS: u64 = 3_600 * 1_000_000_000;
 /// What to run.
 pub(crate) struct Plan<'a> {
     pub(crate) input: &'a [Message],
+    /// How many times in it are earlier than the one before.
+    pub(crate) times_back: u64,
     pub(crate) repeat: u32,
     /// Events per second; none for as many as possible.
     pub(crate) rate: Option<NonZeroU64>,
@@ -55,6 +57,9 @@ impl Plan<'_> {
 
 /// What came of it.
 pub(crate) struct Outcome {
+    /// As planned.
+    pub(crate) rate: Option<NonZeroU64>,
+    pub(crate) times_back: u64,
     pub(crate) audit: Audit,
     pub(crate) unknown_orders: u64,
     pub(crate) top: Top,
@@ -159,6 +164,8 @@ pub(crate) fn run(plan: &Plan<'_>, progress: impl Fn(u64)) -> Result<Outcome, Ru
         (&of_orders, sent),
     ];
     Ok(Outcome {
+        rate: plan.rate,
+        times_back: plan.times_back * u64::from(plan.repeat),
         audit: home(&audited)?,
         unknown_orders: quoter.book.unknown_orders(),
         top: quoter.top,

@@ -1,6 +1,7 @@
 //! What a run of `annulus demo` came to, for people and for programs.
 
 use std::fmt::Write;
+use std::num::NonZeroU64;
 
 use annulus::{Distribution, StageReport};
 use indicatif::HumanCount;
@@ -39,6 +40,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     row("  hidden executions", count(execution_hidden));
     row("  crosses", count(cross));
     row("  halts", count(halt));
+    row("times that go back", count(report.times_back));
     row("unknown orders", count(report.unknown_orders));
     row("orders sent", count(report.orders_sent));
     row("  buys", count(outcome.gateway.buys));
@@ -58,11 +60,24 @@ pub(crate) fn text(outcome: &Outcome) -> String {
 
     row("seconds", format!("{:.6}", report.wall_s));
     row("events per second", count(report.events_per_s as u64));
-    row("tick to trade, p50", latency(report.tick_to_trade_ns.p50));
+    let is_paced = report.rate.is_some();
+    row("rate", report.rate.map_or("max".into(), count));
+    let tick_to_trade = if is_paced {
+        "tick to trade, p50"
+    } else {
+        "with queueing, p50"
+    };
+    row(tick_to_trade, latency(report.tick_to_trade_ns.p50));
     row("  p99", latency(report.tick_to_trade_ns.p99));
     row("  p99.9", latency(report.tick_to_trade_ns.p999));
     row("  max", latency(report.tick_to_trade_ns.max));
     stages(&mut text, &report.stages);
+    if !is_paced {
+        text.push_str(
+            "\nAt full rate events wait in rings that are full, which is most of the time shown: it is no latency.\n\
+             --rate 100000 shows that of a pipeline which keeps up.\n",
+        );
+    }
     for warning in &outcome.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
@@ -104,12 +119,16 @@ pub(crate) fn json(outcome: &Outcome) -> serde_json::Result<String> {
 struct Report {
     events: u64,
     by_type: ByType,
+    /// How many rows have an earlier time than the row before.
+    times_back: u64,
     unknown_orders: u64,
     orders_sent: u64,
     lost: u64,
     best_bid: Option<i64>,
     best_ask: Option<i64>,
     wall_s: f64,
+    /// Events per second, as asked for; null for as many as possible, and then tick to trade is mostly queueing.
+    rate: Option<u64>,
     events_per_s: f64,
     tick_to_trade_ns: Latency,
     stages: Vec<Stage>,
@@ -192,12 +211,14 @@ impl Report {
                 cross: of_kind(Kind::Cross),
                 halt: of_kind(Kind::Halt),
             },
+            times_back: outcome.times_back,
             unknown_orders: outcome.unknown_orders,
             orders_sent: outcome.orders_sent,
             lost: outcome.lost,
             best_bid: outcome.top.bid.map(|level| level.price),
             best_ask: outcome.top.ask.map(|level| level.price),
             wall_s,
+            rate: outcome.rate.map(NonZeroU64::get),
             events_per_s: (outcome.events as f64 / wall_s).round(),
             tick_to_trade_ns: Latency {
                 p50: quantile(0.5),

@@ -34,6 +34,7 @@ fn tiny_report() -> Value {
             "submission": 4, "cancellation": 1, "deletion": 2, "execution_visible": 2,
             "execution_hidden": 1, "cross": 1, "halt": 1,
         },
+        "times_back": 0,
         "unknown_orders": 2,
         "orders_sent": 2,
         "lost": 0,
@@ -115,6 +116,105 @@ fn gzip_and_crlf_read_as_plain_text_does() {
 }
 
 #[test]
+fn c59_files_as_vendors_and_tools_leave_them_read_as_plain_text_does() {
+    let marked = format!("\u{feff}{TINY}").into_bytes();
+    let zeroes = vec![0; 100_000];
+    let two_members = [&TINY[..100], &TINY[100..]].map(|part| gzip(part.as_bytes()));
+    let [first, second] = &two_members;
+    for (name, bytes) in [
+        ("marked.csv", marked.clone()),
+        ("marked.csv.gz", gzip(&marked)),
+        ("CAPITALS.CSV.GZ", gzip(TINY.as_bytes())),
+        ("called_something_else.csv", gzip(TINY.as_bytes())),
+        ("called_nothing", two_members.concat()),
+        (
+            "padded.csv.gz",
+            [&gzip(TINY.as_bytes()), &zeroes]
+                .map(Vec::as_slice)
+                .concat(),
+        ),
+        (
+            "padded_between.csv.gz",
+            [first, &zeroes, second, &zeroes]
+                .map(Vec::as_slice)
+                .concat(),
+        ),
+    ] {
+        let report = report(&["--input", &file(name, &bytes)]);
+        assert_eq!(without_times(&report), tiny_report(), "{name}");
+    }
+    for bytes in [TINY.into(), marked, gzip(TINY.as_bytes())] {
+        let output = demo_reading(&bytes, &["--input", "-", "--json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(without_times(&report), tiny_report());
+    }
+    let padded = [gzip(TINY.as_bytes()), vec![0, 0, 7]].concat();
+    let path = file("not_only_padded.csv.gz", &padded);
+    refused(&["--input", &path], &[&path, "line 13"]);
+    let output = demo_reading(b"noon\n", &["--input", "-"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("standard input: line 1, column"),
+        "{message}"
+    );
+}
+
+#[test]
+fn c60_times_that_go_back_are_counted_and_the_last_one_is_pointed_at() {
+    let rows: Vec<&str> = TINY.lines().collect();
+    let back = [&rows[4..], &rows[..4], &rows[..1]].concat().join("\n");
+    let path = file("back.csv", back.as_bytes());
+    let output = demo(&["--input", &path, "--json", "--repeat", "2"]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["events"], &report["times_back"]),
+        (&json!(26), &json!(4))
+    );
+    let warning = text(&output.stderr);
+    let expected = format!(
+        "annulus: warning: {path}: line 13, column 1: the time goes back from 34200.000000004 to 34200.000000001 \
+         (the last of 2 rows that do): rows are replayed as they stand\n"
+    );
+    assert_eq!(warning, expected);
+    let output = demo(&["--input", &path]);
+    let back = text(&output.stdout)
+        .lines()
+        .find(|row| row.starts_with("times that go back"));
+    assert!(
+        back.is_some_and(|row| row.ends_with(" 2")),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn c62_what_is_queueing_is_not_shown_as_latency() {
+    let tiny = file("queueing.csv", TINY.as_bytes());
+    let full = demo(&["--input", &tiny]);
+    let full = text(&full.stdout);
+    assert!(
+        full.contains("with queueing, p50") && full.contains("it is no latency"),
+        "{full}"
+    );
+    assert!(!full.contains("tick to trade"), "{full}");
+    let paced = demo(&["--input", &tiny, "--rate", "100000"]);
+    let paced = text(&paced.stdout);
+    assert!(
+        paced.contains("tick to trade, p50") && paced.contains("100,000"),
+        "{paced}"
+    );
+    assert!(!paced.contains("queueing"), "{paced}");
+    assert_eq!(report(&["--input", &tiny])["rate"], Value::Null);
+    assert_eq!(
+        report(&["--input", &tiny, "--rate", "100000"])["rate"],
+        100_000
+    );
+}
+
+#[test]
 fn each_repetition_counts_the_same_again() {
     let tiny = file("repeated.csv", TINY.as_bytes());
     let once = report(&["--input", &tiny]);
@@ -182,7 +282,7 @@ fn the_report_for_people_shows_what_matters() {
     }
     for label in [
         "events per second",
-        "tick to trade, p50",
+        "with queueing, p50",
         "p99.9",
         "audit checksum",
     ] {
@@ -374,6 +474,21 @@ fn demo(arguments: &[&str]) -> Output {
     annulus(&[&["demo"], arguments].concat())
 }
 
+/// The same with these bytes on its standard input.
+fn demo_reading(bytes: &[u8], arguments: &[&str]) -> Output {
+    let mut child = command()
+        .arg("demo")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It fits into the pipe.
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    child.wait_with_output().unwrap()
+}
+
 fn report(arguments: &[&str]) -> Value {
     let output = demo(&[arguments, &["--json"]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -384,7 +499,7 @@ fn report(arguments: &[&str]) -> Value {
 fn without_times(report: &Value) -> Value {
     let mut report = report.clone();
     let fields = report.as_object_mut().unwrap();
-    for time in ["wall_s", "events_per_s", "tick_to_trade_ns"] {
+    for time in ["wall_s", "rate", "events_per_s", "tick_to_trade_ns"] {
         assert!(fields.remove(time).is_some(), "{time}");
     }
     for stage in fields["stages"].as_array_mut().unwrap() {

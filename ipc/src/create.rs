@@ -249,7 +249,7 @@ impl SegmentBuilder {
         // Whatever the mask of this process takes away: it opens the file again, for its locks.
         let opened = file.borrow()?;
         retried(|| fchmod(opened, Mode::RUSR | Mode::WUSR))?;
-        let memory = self.fill::<T>(file, &bytes, extent, Some(&path))?;
+        let mut memory = self.fill::<T>(file, &bytes, extent, Some(&path))?;
         let file = memory.file.borrow()?;
         retried(|| fchmod(file, Mode::from_raw_mode(self.mode & 0o777)))?;
         if let Some(group) = self.group {
@@ -268,6 +268,7 @@ impl SegmentBuilder {
         let linked = retried(|| linkat(CWD, &own, CWD, &path, AtFlags::SYMLINK_FOLLOW));
         linked.map_err(|error| refused(error.into()))?;
         reach(Creation::Link);
+        memory.know_as(&path);
         attached(memory, header, Some((name.to_owned(), path)))
     }
 
@@ -278,7 +279,7 @@ impl SegmentBuilder {
         if self.huge_pages {
             flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
         }
-        let file = Descriptor::open(|| Ok(memfd_create("annulus", flags)?));
+        let file = Descriptor::open(|| Ok(memfd_create(ANONYMOUS, flags)?));
         let file = file.map_err(|error| match error.raw_os_error() {
             Some(libc::EINVAL | libc::ENODEV) if self.huge_pages => Cause::HugePages {
                 why: format!("this system has none of 2 MiB ({error})"),
@@ -462,6 +463,9 @@ unsafe impl Liveness for Unleased<'_> {
 
 /// How often somebody else may create and remove a name between two looks of ours.
 const MOST_RACES: u32 = 100;
+
+/// What the system calls the memory of a ring without a name.
+pub(crate) const ANONYMOUS: &str = "annulus";
 
 /// How a `tmpfs` calls itself, and memory without a name.
 const TMPFS: u64 = 0x0102_1994;

@@ -165,15 +165,7 @@ impl Directory {
     pub fn inspect(&self, name: &str) -> Result<Inspection, SegmentError> {
         let opened = self
             .file_of(name, Access::Inspect)
-            .and_then(|(file, path)| {
-                let (ring, memory, about) =
-                    attach_untyped(file, Access::Inspect, Some((name.to_owned(), path)))?;
-                Ok(Inspection {
-                    ring,
-                    memory,
-                    about,
-                })
-            });
+            .and_then(|(file, path)| Inspection::of(file, Some((name.to_owned(), path))));
         opened.map_err(|cause| cause.of(self.shown(name)))
     }
 
@@ -235,6 +227,41 @@ impl Directory {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn unlink_unused(&self, name: &str) -> Result<(), SegmentError> {
+        self.unlink_unused_once(name, || Ok(true)).map(|_| ())
+    }
+
+    /// Removes the ring of this name if it has no living members, and says whether it has: not if what is found in it
+    /// then, while nobody can join, speaks against it.
+    ///
+    /// # Errors
+    /// [`Cause::InUse`], and others, see [`Cause`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use annulus_ipc::{Directory, Segment};
+    /// # let name = &format!("doc-unused-if-{}", std::process::id());
+    /// Segment::<u64>::create(name, 8)?.producer()?.publish_value(7)?;
+    /// let is_empty = |published| move |ring: &annulus_ring::Snapshot| ring.published == published;
+    /// assert!(!Directory::default().unlink_unused_if(name, is_empty(0))?);
+    /// assert!(Directory::default().unlink_unused_if(name, is_empty(1))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unlink_unused_if(
+        &self,
+        name: &str,
+        may_go: impl FnOnce(&Snapshot) -> bool,
+    ) -> Result<bool, SegmentError> {
+        self.unlink_unused_once(name, || {
+            let found = self.inspect(name).map_err(|error| error.cause)?;
+            Ok(may_go(&found.snapshot()))
+        })
+    }
+
+    fn unlink_unused_once(
+        &self,
+        name: &str,
+        may_go: impl FnOnce() -> Result<bool, Cause>,
+    ) -> Result<bool, SegmentError> {
         let unlinked = self.file_of(name, Access::Remove).and_then(|(file, path)| {
             let (memory, about) = look_into(file, Access::Remove, None)?;
             let is_it_still = || memory.is_file_of(&path);
@@ -243,7 +270,11 @@ impl Directory {
                 if memory.is_used(about.header.ring.members) || !is_it_still()? {
                     return Err(Cause::InUse);
                 }
-                Ok(retried(|| fs::remove_file(&path))?)
+                let goes = may_go()?;
+                if goes {
+                    retried(|| fs::remove_file(&path))?;
+                }
+                Ok(goes)
             });
             unlinked.unwrap_or(Err(Cause::InUse))
         });
@@ -361,7 +392,11 @@ impl Directory {
         }
     }
 
-    fn file_of(&self, name: &str, access: Access) -> Result<(Descriptor, PathBuf), Cause> {
+    pub(crate) fn file_of(
+        &self,
+        name: &str,
+        access: Access,
+    ) -> Result<(Descriptor, PathBuf), Cause> {
         let path = self.path_of(name)?;
         let write = access.writes();
         let file = Descriptor::open(|| {
@@ -407,7 +442,7 @@ const MOST_TRIES: u32 = 1_000;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Whether a ring can be called so.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     (1..=200).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_fine)
 }
@@ -437,11 +472,20 @@ impl Memory {
 /// ```
 pub struct Inspection {
     ring: Ring<()>,
-    memory: Arc<Memory>,
-    about: About,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) about: About,
 }
 
 impl Inspection {
+    pub(crate) fn of(file: Descriptor, named: Option<(String, PathBuf)>) -> Result<Self, Cause> {
+        let (ring, memory, about) = attach_untyped(file, Access::Inspect, named)?;
+        Ok(Self {
+            ring,
+            memory,
+            about,
+        })
+    }
+
     /// The type of its events.
     ///
     /// # Examples

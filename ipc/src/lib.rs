@@ -95,6 +95,8 @@ mod handover;
 mod plain;
 mod refusal;
 mod segment;
+mod untyped;
+mod users;
 mod view;
 
 // How it works.
@@ -119,6 +121,8 @@ pub use refusal::{Cause, SegmentError};
 pub use segment::Segment;
 #[cfg(failpoints)]
 pub use step::{Creation, at_each_point_of_creation};
+pub use untyped::Untyped;
+pub use users::{Nameless, User, Users};
 pub use view::View;
 
 /// The crate whose traits [`Plain`] asks for, for crates that do not depend on it: its derives find it by

@@ -1,7 +1,9 @@
 //! A ring's file in memory, and the locks in it: of the member table, and the leases of its members.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{self, Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use crate::descriptor::{Descriptor, Map};
 use crate::header::Extent;
 use crate::interrupted::retried;
 use crate::refusal::Cause;
-use crate::witness::{Holder, Witnesses, bytes_of};
+use crate::witness::{Holder, MOST_ROWS, Witnesses, bytes_of};
 
 /// What a ring is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,12 +115,47 @@ impl Memory {
     pub(crate) fn is_used(&self, members: usize) -> bool {
         (0..=members as u64).any(|byte| self.locks.is_locked(byte).unwrap_or(true))
     }
+
+    /// Opens it by the name that it has got: the system calls a descriptor by the name by which it was opened, and the
+    /// users of a ring that was removed are found by that.
+    pub(crate) fn know_as(&mut self, path: &Path) {
+        let reopened = || -> Result<(Descriptor, Descriptor), Cause> {
+            let mut options = File::options();
+            options
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW);
+            let file = Descriptor::open(|| retried(|| options.open(path)))?;
+            let opened = file.borrow()?;
+            let (own, there) = (self.stat()?, retried(|| fstat(opened))?);
+            if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino) {
+                return Err(Cause::NotFound); // It is the name of another ring by now.
+            }
+            let locks = file.reopen(true)?;
+            Ok((file, locks))
+        };
+        // It is as good without.
+        if let Ok((file, locks)) = reopened() {
+            (self.file, self.locks) = (file, locks);
+        }
+    }
+
+    pub(crate) fn is_table_locked(&self) -> bool {
+        self.locks.is_locked(TABLE).unwrap_or(false)
+    }
 }
 
-const TABLE: u64 = 0;
+/// The byte that is locked to change the member table.
+pub(crate) const TABLE: u64 = 0;
 
 fn lease_of(row: usize) -> u64 {
     1 + row as u64
+}
+
+/// The row whose lease this byte is; none of one that says whose a lease is.
+pub(crate) fn row_of_lease(byte: u64) -> Option<usize> {
+    let row = usize::try_from(byte.checked_sub(1)?).ok()?;
+    (row < MOST_ROWS).then_some(row)
 }
 
 // SAFETY: 1: the map is as long as the file was when it was checked, whatever it is now; its start is that of a page, and so is that

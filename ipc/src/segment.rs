@@ -305,7 +305,7 @@ pub(crate) fn attach<T: Plain>(
     })
 }
 
-/// The same as a ring whose events nobody reads.
+/// The same as a ring whose events nobody here reads or writes.
 pub(crate) fn attach_untyped(
     file: Descriptor,
     access: Access,
@@ -313,7 +313,7 @@ pub(crate) fn attach_untyped(
 ) -> Result<(Ring<()>, Arc<Memory>, About), Cause> {
     let (memory, about) = look_into(file, access, named)?;
     let memory = Arc::new(memory);
-    // SAFETY: as in `attach`; of its events nothing is read.
+    // SAFETY: as in `attach`; its events are not looked at.
     let ring = unsafe {
         access
             .as_used(&about.header.ring)

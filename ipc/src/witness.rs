@@ -104,7 +104,7 @@ pub(crate) fn bytes_of(row: usize) -> Option<Range<u64>> {
 /// Numbers of processes are smaller.
 const MOST_PROCESSES: u32 = 1 << 22;
 
-const MOST_ROWS: usize = 64;
+pub(crate) const MOST_ROWS: usize = 64;
 
 impl Witnesses {
     pub(crate) fn new() -> Self {

@@ -595,12 +595,12 @@ impl fmt::Display for ClaimError {
                 capacity,
             } => write!(
                 f,
-                "{requested} slots were asked for, of a ring of {capacity}: claim fewer at a time, \
+                "too many slots were asked for ({requested}) for a ring of {capacity}: claim fewer at a time, \
                  or build a larger ring"
             ),
             Self::TooFewConsumers { required, present } => write!(
                 f,
-                "the ring requires {required} consumers, and {present} have joined: wait for them, \
+                "too few consumers have joined (required: {required}, joined: {present}): wait for them, \
                  or require fewer"
             ),
             Self::Held { row } => held(f, *row),

@@ -619,8 +619,8 @@ impl fmt::Display for BuildError {
             ),
             Self::RequiredConsumers { required, members } => write!(
                 f,
-                "{required} consumers are required, but a table of {members} members has no room \
-                 for them and a producer: build with .members({})",
+                "too many consumers are required ({required}) for a table of {members}, in which a producer needs room too: \
+                 build with .members({})",
                 required.saturating_add(1)
             ),
             Self::TooLarge {

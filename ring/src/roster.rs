@@ -642,6 +642,14 @@ impl<'r, T> Roster<'r, T> {
         (kind, row.record.name())
     }
 
+    /// The names of the consumers before this one that have not left.
+    pub(crate) fn names_before(&self, row: usize) -> Vec<String> {
+        let before = self.region.closure(row);
+        let rows = self.consumer_rows().filter(|&row| before.contains(row));
+        rows.map(|row| self.region.rows()[row].record.name())
+            .collect()
+    }
+
     pub(crate) fn watch(&mut self, watcher: Watcher) {
         self.watchers.0.push(watcher);
     }

@@ -58,6 +58,16 @@ pub struct Snapshot {
 /// assert_eq!((slowest.name.as_str(), slowest.position, slowest.lag), ("journal", 0, 3));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+/// A stage tells of all that it comes after:
+/// ```
+/// # use annulus_ring::Ring;
+/// # let ring = Ring::builder(8).build(u64::default)?;
+/// let journal = ring.consumer("journal").join()?;
+/// let book = ring.consumer("book").after(["journal"]).join()?;
+/// let risk = ring.consumer("risk").after(["book"]).join()?;
+/// assert_eq!(ring.snapshot().members[risk.row()].after, ["journal", "book"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 /// What has been claimed and not published holds up everybody behind it; the member whose it is:
 /// ```
 /// # use annulus_ring::{Producers, Ring};
@@ -83,6 +93,9 @@ pub struct Member {
     pub row: usize,
     /// What it is.
     pub kind: MemberKind,
+    /// The consumers that it comes after, by name, in the order of the member table: those that it has named, and those
+    /// that they come after. Which of them it has named the ring does not keep; one that has left is not among them.
+    pub after: Vec<String>,
     /// Of a consumer, the next sequence that it has not released. Of one of many producers, where its
     /// latest claim started; of one that has none, or does not tell, the end of what is published.
     pub position: Sequence,
@@ -185,6 +198,7 @@ impl Member {
             is_joining,
             is_to_be_evicted: row.hot.is_to_be_evicted(),
             row: index,
+            after: roster.names_before(index),
             name,
             kind,
             position: position.unwrap_or(Sequence::MAX),

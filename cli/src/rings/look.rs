@@ -3,7 +3,7 @@
 use annulus::ring::{Member, MemberKind, Poisoned, Snapshot};
 use serde::Serialize;
 
-use super::process::State;
+use super::process::{Home, Homes, State};
 use super::shown;
 use super::table::Table;
 
@@ -20,6 +20,8 @@ pub(super) struct Look {
     /// Whether the ring's name has been removed.
     removed: bool,
     members: Vec<Shown>,
+    /// The process that has the member table locked, if one has and may be looked into: it joins, leaves or recovers.
+    table_locked_by: Option<Locker>,
     /// What is claimed and not published, and holds up everybody behind it.
     hole: Option<Hole>,
 }
@@ -28,6 +30,17 @@ pub(super) struct Look {
 pub(super) struct Poison {
     reason: u32,
     row: Option<usize>,
+    /// In words: what poisons rings may have given its reasons some.
+    #[serde(skip)]
+    words: String,
+}
+
+#[derive(Serialize)]
+struct Locker {
+    /// As it knows itself, if it has said so.
+    process: Option<u32>,
+    process_here: Option<u32>,
+    state: State,
 }
 
 /// A member.
@@ -37,10 +50,19 @@ struct Shown {
     /// None of a producer.
     name: Option<String>,
     kind: &'static str,
+    /// All that it comes after, directly or through others.
+    after: Vec<String>,
+    /// As it knows itself.
     process: Option<u32>,
+    /// Its number here, if it is known which process it is.
+    process_here: Option<u32>,
     state: State,
-    /// Dead, and in its place until a successor comes.
+    /// Dead or gone, and in its place until a successor comes.
     held: bool,
+    /// It has not joined yet, and gates already.
+    joining: bool,
+    /// It is asked to leave, and has not done so yet.
+    to_be_evicted: bool,
     position: u64,
     lag: u64,
     skipped: u64,
@@ -60,6 +82,7 @@ struct Hole {
 struct Claimer {
     row: usize,
     process: Option<u32>,
+    process_here: Option<u32>,
     state: State,
 }
 
@@ -70,9 +93,15 @@ pub(super) struct Before<'s> {
 }
 
 impl Look {
-    pub(super) fn of(snapshot: &Snapshot, removed: bool, before: Option<Before<'_>>) -> Self {
+    pub(super) fn of(
+        snapshot: &Snapshot,
+        homes: &Homes,
+        removed: bool,
+        before: Option<Before<'_>>,
+    ) -> Self {
         let members = snapshot.members.iter();
-        let members = members.map(|member| Shown::of(member, before.as_ref()));
+        let members =
+            members.map(|member| Shown::of(member, homes.of_member(member), before.as_ref()));
         let published_per_s = before
             .as_ref()
             .and_then(|before| before.rate(before.snapshot.published, snapshot.published));
@@ -85,7 +114,8 @@ impl Look {
             poisoned: snapshot.poisoned.map(Poison::of),
             removed,
             members: members.collect(),
-            hole: Hole::in_ring(snapshot),
+            table_locked_by: Locker::of(snapshot, homes),
+            hole: Hole::in_ring(snapshot, homes),
         }
     }
 
@@ -111,6 +141,9 @@ impl Look {
         if let Some(hole) = &self.hole {
             fact("hole", hole.text());
         }
+        if let Some(locker) = &self.table_locked_by {
+            fact("table", locker.text());
+        }
         let mut text = facts.text();
         if !self.members.is_empty() {
             text.push('\n');
@@ -133,6 +166,7 @@ impl Look {
                 "LAG",
                 "SKIPPED",
                 "RELEASED/S",
+                "AFTER",
             ]
             .map(String::from),
         );
@@ -142,12 +176,17 @@ impl Look {
                 member.row.to_string(),
                 or_none(member.name.as_deref().map(shown::text)),
                 member.kind.replace('_', " "),
-                or_none(member.process.map(|process| process.to_string())),
+                or_none(
+                    member
+                        .process
+                        .map(|process| number(process, member.process_here)),
+                ),
                 member.state(),
                 shown::count(member.position),
                 shown::count(member.lag),
                 shown::count(member.skipped),
                 rates(member.released_per_s),
+                member.after(),
             ]);
         }
         table.text()
@@ -172,7 +211,7 @@ impl Before<'_> {
 }
 
 impl Shown {
-    fn of(member: &Member, before: Option<&Before<'_>>) -> Self {
+    fn of(member: &Member, home: Home, before: Option<&Before<'_>>) -> Self {
         let is_consumer = member.kind != MemberKind::Producer;
         let released_per_s = before
             .filter(|_| is_consumer)
@@ -187,9 +226,13 @@ impl Shown {
                 MemberKind::MutableStage => "mutable_stage",
                 _ => "unknown",
             },
+            after: member.after.clone(),
             process: member.process,
-            state: State::of(member),
+            process_here: home.here,
+            state: home.state,
             held: member.is_held,
+            joining: member.is_joining,
+            to_be_evicted: member.is_to_be_evicted,
             position: member.position,
             lag: member.lag,
             skipped: member.skipped,
@@ -198,16 +241,34 @@ impl Shown {
     }
 
     fn state(&self) -> String {
-        match (self.state, self.held) {
-            (State::Dead, true) => "dead, held for a successor".into(),
+        let mut text = match (self.state, self.held) {
+            (State::Dead, true) => "dead or gone, held for a successor".into(),
             (State::Dead, false) => "dead, to be recovered".into(),
-            (state, _) => state.word().into(),
+            (state @ (State::Running | State::Stopped), _) if self.process_here.is_none() => {
+                // It has this number, and may not be looked into.
+                format!("{}, if that is its number here", state.word())
+            }
+            (state, _) => state.word().to_owned(),
+        };
+        if self.joining {
+            text.push_str(", joining");
         }
+        if self.to_be_evicted {
+            text.push_str(", asked to leave");
+        }
+        text
+    }
+
+    fn after(&self) -> String {
+        if self.after.is_empty() {
+            return "-".into();
+        }
+        shown::text(&self.after.join(", "))
     }
 }
 
 impl Hole {
-    fn in_ring(snapshot: &Snapshot) -> Option<Self> {
+    fn in_ring(snapshot: &Snapshot, homes: &Homes) -> Option<Self> {
         let from = snapshot.published;
         let claimed = snapshot.claimed.checked_sub(from)?;
         let members = snapshot.members.iter();
@@ -215,14 +276,16 @@ impl Hole {
         (claimed > 0).then(|| Self {
             from,
             claimed,
-            claimed_by: claimed_by.map(Claimer::of).collect(),
+            claimed_by: claimed_by
+                .map(|member| Claimer::of(member, homes.of_member(member)))
+                .collect(),
         })
     }
 
     fn text(&self) -> String {
         let who: Vec<String> = self.claimed_by.iter().map(Claimer::text).collect();
         let who = if who.is_empty() {
-            "a producer that is gone: who waits for it steps over it".to_owned()
+            "a producer that is gone: the next that waits for it steps over it".to_owned()
         } else {
             who.join(", or ")
         };
@@ -232,25 +295,63 @@ impl Hole {
 }
 
 impl Claimer {
-    fn of(member: &Member) -> Self {
+    fn of(member: &Member, home: Home) -> Self {
         Self {
             row: member.row,
             process: member.process,
-            state: State::of(member),
+            process_here: home.here,
+            state: home.state,
         }
     }
 
     fn text(&self) -> String {
-        let process = self
-            .process
-            .map_or(String::new(), |process| format!(" of process {process}"));
-        let state = match self.state {
-            State::Running => "which is running",
-            State::Stopped => "which is stopped: let it go on, or end it",
-            State::Dead => "which is dead: who waits for it steps over it",
-            State::Unknown => "which lives, but is not visible here",
+        let process = self.process.map_or(String::new(), |process| {
+            format!(" of process {}", number(process, self.process_here))
+        });
+        format!(
+            "the producer in row {}{process}, {}",
+            self.row,
+            is_how(self.state)
+        )
+    }
+}
+
+impl Locker {
+    fn of(snapshot: &Snapshot, homes: &Homes) -> Option<Self> {
+        let home = homes.of_table_lock()?;
+        Some(Self {
+            process: snapshot.table_locked_by,
+            process_here: home.here,
+            state: home.state,
+        })
+    }
+
+    fn text(&self) -> String {
+        let process = match (self.process, self.process_here) {
+            (Some(process), here) => format!("process {}", number(process, here)),
+            (None, Some(here)) => format!("process {here}"),
+            (None, None) => "a process".to_owned(),
         };
-        format!("the producer in row {}{process}, {state}", self.row)
+        let is_how = is_how(self.state);
+        format!("locked by {process}, {is_how}; others that join or leave wait for it")
+    }
+}
+
+/// What is to be done about a process that others wait for.
+fn is_how(state: State) -> &'static str {
+    match state {
+        State::Running => "which is running",
+        State::Stopped => "which is stopped: let it go on, or end it",
+        State::Dead => "which is dead: the next that waits for it steps over it",
+        State::Unknown => "which lives, but is not visible here",
+    }
+}
+
+/// A process by the number that it knows itself by, and by that which it has here, if it is known and another.
+pub(super) fn number(process: u32, here: Option<u32>) -> String {
+    match here {
+        Some(here) if here != process => format!("{process} (here {here})"),
+        _ => process.to_string(),
     }
 }
 
@@ -259,6 +360,7 @@ impl Poison {
         Self {
             reason: poisoned.reason,
             row: poisoned.row,
+            words: poisoned.to_string().replacen("the ring was ", "", 1),
         }
     }
 }
@@ -274,14 +376,10 @@ pub(super) fn occupancy(snapshot: &Snapshot) -> Option<u64> {
 
 /// Whether a ring is closed or poisoned, in words.
 pub(super) fn state(closed: bool, poisoned: Option<&Poison>) -> String {
-    let poisoned = poisoned.map(|Poison { reason, row }| {
-        let by = row.map_or(String::new(), |row| format!(" by row {row}"));
-        format!("poisoned with reason {reason}{by}")
-    });
     match (closed, poisoned) {
         (false, None) => "open".into(),
         (true, None) => "closed".into(),
-        (false, Some(poisoned)) => poisoned,
-        (true, Some(poisoned)) => format!("closed, {poisoned}"),
+        (false, Some(poison)) => poison.words.clone(),
+        (true, Some(poison)) => format!("closed, {}", poison.words),
     }
 }

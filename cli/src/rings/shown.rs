@@ -70,9 +70,9 @@ pub(super) fn rate(rate: f64) -> String {
 }
 
 /// "1 member", "2 members".
-pub(super) fn number_of(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
+pub(super) fn number_of(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", count(number))
 }
 
 #[cfg(test)]
@@ -99,6 +99,12 @@ mod tests {
 
     fn is_safe_or_escaped(c: char) -> bool {
         c.is_ascii_graphic() || c == ' ' || c == 'é'
+    }
+
+    #[test]
+    fn c65_a_number_agrees_with_its_word() {
+        let texts = [0, 1, 2, 1_000].map(|number| number_of(number, "event"));
+        assert_eq!(texts, ["0 events", "1 event", "2 events", "1,000 events"]);
     }
 
     #[test]

@@ -11,15 +11,18 @@ use clap::Args;
 use serde::Serialize;
 
 use super::look::{Before, Look};
+use super::process::Homes;
 use super::table::Table;
 use super::{Failure, Place, print, print_json, shown};
 
 /// Show one ring that processes share: what it is, its members, and who holds it up
 ///
 /// A member is running, or stopped by a signal or a debugger: then it is waited for. One that is dead
-/// is recovered by the next that waits for it or joins, or held for a successor. Of one that is in
-/// another PID namespace, only whether it is dead is known. What is claimed and not published holds
-/// up everybody behind it: it is shown who has claimed it.
+/// is recovered by the next that waits for it or joins, or held for a successor. A member in another
+/// PID namespace knows itself by another number: its number here is shown, if this user may look into
+/// that process. A stage comes AFTER others, directly or through others. What is claimed and not
+/// published holds up everybody behind it: it is shown whose it is. The table of members is locked
+/// by a process that joins, leaves or recovers: if it is stopped then, others cannot.
 #[derive(Args)]
 #[command(verbatim_doc_comment, after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -29,7 +32,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
 
-    /// Show it again and again, with rates, until the ring is closed and read, or poisoned
+    /// Show it again and again, with rates, until the ring is closed and read, poisoned, or removed and left by all
     #[arg(long)]
     watch: bool,
 
@@ -57,7 +60,7 @@ Examples:
 
 Exit codes: 0 success; 2 there is no such ring, it cannot be read, or bad arguments";
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds >= 0.001);
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     time.ok_or_else(|| "expected a number of seconds of at least 0.001".into())
@@ -65,7 +68,9 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let directory = options.place.directory();
-    let inspection = directory.inspect(&options.name)?;
+    let name = &options.name;
+    let inspection =
+        (directory.inspect(name)).map_err(|error| Failure::of_ring(&directory, name, &error))?;
     let times = if options.watch {
         options.times.map(NonZeroU32::get)
     } else {
@@ -76,9 +81,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut next = Instant::now();
     for time in 1_u32.. {
         let (now, snapshot) = (Instant::now(), steady_snapshot(&inspection));
+        let is_unlinked = inspection.is_unlinked().unwrap_or(false);
         let look = Look::of(
             &snapshot,
-            inspection.is_unlinked().unwrap_or(false),
+            &Homes::of(&inspection, &snapshot),
+            is_unlinked,
             before.as_ref().map(|(then, snapshot)| Before {
                 snapshot,
                 seconds: (now - *then).as_secs_f64(),
@@ -96,7 +103,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             };
             print(&format!("{head}\n{}", look.text(snapshot.capacity)))?
         };
-        if !is_read || times == Some(time) || is_over(&snapshot) {
+        // Nobody joins a ring without a name: with its last member its time is over.
+        let is_left = is_unlinked && !inspection.is_used();
+        if !is_read || times == Some(time) || is_left || is_over(&snapshot) {
             break;
         }
         before = Some((now, snapshot));
@@ -263,8 +272,8 @@ impl Built {
     fn text(&self) -> String {
         let or_not = |is_so: bool, what: &str| format!("{}{what}", if is_so { "" } else { "not " });
         let slots = shown::count(self.capacity as u64);
-        let members = shown::number_of(self.members, "member");
-        let required = shown::number_of(self.required_consumers, "consumer");
+        let members = shown::number_of(self.members as u64, "member");
+        let required = shown::number_of(self.required_consumers as u64, "consumer");
         format!(
             "{slots} slots, {} producer{}, stamps {} events, at most {members}, {required} required, {}, {}",
             self.producers,
