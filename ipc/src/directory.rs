@@ -292,7 +292,8 @@ impl Directory {
         let (ring, memory, about) = attach_untyped(file, Access::Remove, named)?;
         let is_over = || {
             let snapshot = ring.snapshot();
-            let is_held = |member: &Member| member.is_held && member.lag > 0;
+            // Behind a claim of a dead producer, which nobody has abandoned yet, there can be more than is published.
+            let is_held = |member: &Member| member.is_held && member.position < snapshot.claimed;
             snapshot.closed && !snapshot.members.iter().any(is_held)
         };
         // Somebody joins, or is doing the same: that does not take long.

@@ -132,7 +132,8 @@ impl<T: Plain> Segment<T> {
         Segment::builder(ring).open_or_create(name)
     }
 
-    /// Creates a ring without a name, to be [handed over](Segment::send): it is gone with the last who has it.
+    /// Creates a ring without a name, to be [handed over](Segment::send): it is gone with the last who has it. No file
+    /// system limits its size, but what memory there is does ([`Cause::NoMemory`]).
     ///
     /// # Errors
     /// See [`Cause`].

@@ -38,9 +38,9 @@ mod platform {
         BOUND.try_with(|bound| look(&mut bound.borrow_mut())).ok()
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(miri, not(target_os = "linux")))]
     pub(crate) use super::portable::{Futex, membarrier};
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) use linux::{Futex, membarrier};
     pub(crate) use std::sync::atomic::compiler_fence;
 
@@ -171,7 +171,7 @@ mod platform {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     mod linux {
         use std::sync::atomic::AtomicU32;
         use std::time::Duration;
@@ -452,7 +452,7 @@ pub struct Observed<T>(*const T);
 /// Where the kernel can put a fence into every thread that runs (Linux: `membarrier(2)`, "expedited"), the heavy one has it
 /// do so, and the light one is nothing but an order for the compiler: whatever a thread does lies before or
 /// behind the fence it was given, so either its look sees who sleeps, or the sleeper's last look sees its store. Elsewhere, and
-/// to a model, both are fences. (The idea is that of Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001.)
+/// to loom, both are fences: the light one has a model of its own, `r5_fence`. (The idea is that of Dice, Huang and Yang, "Asymmetric Dekker Synchronization", 2001.)
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fences {
     /// Whether the light one may be none to the processor: the kernel knows of this process.
@@ -488,7 +488,7 @@ impl Fences {
         Self {
             is_light: membarrier(Membarrier::RegisterProcess),
             threads: false,
-            processes: cfg!(all(target_os = "linux", not(loom))),
+            processes: cfg!(all(target_os = "linux", not(any(loom, miri)))),
         }
     }
 
@@ -518,8 +518,9 @@ impl Fences {
     }
 }
 
-/// The futex of platforms that have none, and of models: a mutex and a condition variable.
-#[cfg(any(loom, not(target_os = "linux")))]
+/// The futex of platforms that have none, of models, and of Miri, which knows no system call that is made past libc: a
+/// mutex and a condition variable.
+#[cfg(any(loom, miri, not(target_os = "linux")))]
 mod portable {
     /// There is nobody to ask.
     pub(crate) fn membarrier(_: super::Membarrier) -> bool {

@@ -287,7 +287,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// How often `Yield` and `Park` poll before they first yield, or park.
-    const SPINS_BEFORE_YIELDING: u32 = if cfg!(loom) { 0 } else { 100 };
+    const SPINS_BEFORE_YIELDING: u32 = if cfg!(any(loom, miri)) { 0 } else { 100 };
 
     pub(crate) fn new(wait: Wait, patience: Patience, parking: Option<Fences>) -> Self {
         Self {

@@ -325,6 +325,40 @@ fn d27_a_ring_that_was_closed_stays_as_long_as_somebody_reads_it_or_may_come_to_
 }
 
 #[test]
+fn d27_a_ring_that_was_closed_stays_for_what_is_held_behind_the_claim_of_a_dead_producer() {
+    let place = Place::new();
+    let ring = place.create::<u64>("ring", Ring::builder(8).producers(Producers::Many));
+    let mut dead = Player::start("member", &[place.path(), "ring"]);
+    assert_eq!(dead.says(), "ok open");
+    dead.does("join journal hold");
+    dead.does("feed");
+    dead.does("claim 1");
+    let mut feed = ring.shared_producer().expect("it joins");
+    feed.publish_value(7).expect("there is room");
+    drop(feed);
+    dead.kill();
+    ring.close();
+    let builder = Segment::builder(Ring::builder(8).producers(Producers::Many));
+    let builder = builder.directory(place.directory().clone());
+    // Nor does a program that has another type of events remove it.
+    let error = builder
+        .open_or_create::<u32>("ring")
+        .expect_err("it is another");
+    assert!(matches!(error.cause, Cause::Type { .. }), "{error}");
+    let opened = builder.open_or_create::<u64>("ring").expect("it is there");
+    let mut journal = opened.consumer("journal").join().expect("it succeeds");
+    assert_eq!(
+        journal.next_batch_deadline(deadline()).expect("an event")[0],
+        7
+    );
+    assert_eq!(journal.skipped(), 1);
+    assert_eq!(journal.next_batch().map(drop), Err(Ended::Closed));
+    drop(journal);
+    let anew = builder.open_or_create::<u32>("ring").expect("it is over");
+    assert!(!anew.is_closed());
+}
+
+#[test]
 fn d27_a_ring_whose_only_producer_has_died_before_it_closed_as_it_was_asked_to_is_made_anew() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", 8);

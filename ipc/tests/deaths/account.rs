@@ -89,7 +89,7 @@ impl Company {
     /// Everybody leaves, and there is nothing left but of a dead one in whose way nobody was.
     pub(crate) fn leave(&mut self) {
         self.feed = None;
-        self.readers.clear();
+        self.readers_leave();
         let members = self.ring.snapshot().members;
         assert!(
             members.iter().all(|member| member.is_dead),
@@ -97,15 +97,18 @@ impl Company {
         );
     }
 
-    /// The same where the only producer is dead, and nobody may come to take its place.
-    pub(crate) fn leave_with_a_dead_producer(&mut self) {
-        self.readers.clear();
+    /// The same where the ring is closed, so that nobody can take the place of the dead producer: it has none.
+    pub(crate) fn leave_a_closed_ring(&mut self) {
+        self.readers_leave();
         let members = self.ring.snapshot().members;
-        let is_its = |member: &Member| member.is_dead && member.name.is_empty();
-        assert!(
-            members.len() == 1 && is_its(&members[0]),
-            "left behind: {members:?}"
-        );
+        assert!(members.is_empty(), "left behind: {members:?}");
+    }
+
+    /// For good, also those whose place would be held.
+    fn readers_leave(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.consumer.leave();
+        }
     }
 
     /// Everybody leaves; others come, and find the ring as good as new.

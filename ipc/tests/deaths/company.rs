@@ -395,10 +395,6 @@ impl Company {
         self.readers[reader].changed
     }
 
-    pub(crate) fn position_of(&self, reader: usize) -> Sequence {
-        self.readers[reader].consumer.position()
-    }
-
     /// Everybody at once publishes and takes, for some laps.
     pub(crate) fn go_on(&mut self) {
         self.feed_joins();

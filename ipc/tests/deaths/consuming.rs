@@ -281,7 +281,7 @@ fn joining(combination: &Combination) {
     match combination.fate {
         Fate::Killed => {
             if combination.is(&[Step::Join]) && is_held(combination, false) {
-                let position = company.position_of(0); // Where the others are.
+                let position = company.front(); // It was to be given what comes next.
                 company.succeeds("other", position);
             }
         }

@@ -239,7 +239,7 @@ impl Member {
             }
             ["leave"] => {
                 self.feed = None;
-                self.consumer = None;
+                self.consumer.take().map(Consumer::leave);
                 self.changer = None;
                 Ok("left".to_owned())
             }

@@ -116,7 +116,7 @@ fn closing(combination: &Combination) {
         assert_eq!(end, NotReady::Closed);
     }
     company.adds_up();
-    company.leave_with_a_dead_producer();
+    company.leave_a_closed_ring();
     company.lets_nobody_in();
     company.remove();
 }

@@ -10,7 +10,7 @@ use annulus_ring::{ClaimError, Consumer, Ended, JoinError, NotReady, ProducerErr
 
 use crate::{
     Feed, KINDS, WAITS, consumer, drain, feed, handle_all, in_a_minute, not_ready, once_it_waits,
-    parking_ring, publish, publish_batch, read, reason_and_row, ring, rings, stage, until,
+    parking_ring, publish, publish_batch, read, reason_and_row, ring, rings, rounds, stage, until,
     ways_to_wait, with_wait,
 };
 
@@ -214,7 +214,7 @@ fn c8_a19_a_close_ends_every_wait_for_events() {
 /// It was asked to before they began to wait, and stays when it has closed the ring.
 #[test]
 fn c8_a19_the_only_producer_that_closes_the_ring_for_another_ends_every_wait() {
-    for wait in WAITS {
+    for &wait in WAITS {
         let ring = parking_ring(4, One);
         let reader = ring.consumer("reader").wait(wait);
         let mut reader = reader.join().unwrap();
@@ -368,6 +368,7 @@ fn the_first_poison_stays_with_its_reason_and_row() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "64 members take Miri minutes")]
 fn the_row_of_a_poisoner_is_its_line_in_a_snapshot_up_to_the_last() {
     let builder = Ring::builder(1).members(64);
     let ring = builder.build(|| 0_u64).unwrap();
@@ -419,7 +420,7 @@ fn poison_ends_what_comes_next_and_not_what_is_in_hand() {
 
 #[test]
 fn a_poison_of_many_at_once_is_of_one_of_them() {
-    for round in 0..50 {
+    for round in 0..rounds(50, 3) as u32 {
         let ring = ring(4, Many);
         let readers = [0, 1, 2].map(|row| consumer(&ring, &format!("{row}")));
         let threads = readers.map(|reader| {
@@ -448,7 +449,7 @@ fn a_poison_of_many_at_once_is_of_one_of_them() {
 #[test]
 fn c1_whatever_was_confirmed_is_delivered_whenever_the_ring_is_closed() {
     for (kind, producers) in [(One, 1), (Many, 3)] {
-        for round in 0..60 {
+        for round in 0..rounds(60, 3) {
             let ring = ring(16, kind);
             let readers = ["a", "b"].map(|name| {
                 let mut reader = consumer(&ring, name);
@@ -514,7 +515,7 @@ fn c1_a_close_before_a_consumer_runs_loses_nothing() {
 #[test]
 fn c6_a_close_is_not_missed_by_one_that_is_about_to_park() {
     for kind in KINDS {
-        for round in 0..500 {
+        for round in 0..rounds(500, 3) {
             let ring = parking_ring(2, kind);
             let mut reader = ring.consumer("reader").wait(Wait::Park).join().unwrap();
             let mut feed = with_wait(feed(&ring), Wait::Park);
@@ -537,7 +538,7 @@ fn c6_a_close_is_not_missed_by_one_that_is_about_to_park() {
 /// The last claim is given up after the close: with it the ring ends, and there is no event to tell.
 #[test]
 fn c6_the_end_is_not_missed_behind_a_claim_that_is_given_up() {
-    for round in 0..500 {
+    for round in 0..rounds(500, 3) {
         let ring = parking_ring(4, Many);
         let first = ring.consumer("first").wait(Wait::Park).join().unwrap();
         let second = ring.consumer("second").after(["first"]).wait(Wait::Park);

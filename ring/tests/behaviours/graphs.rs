@@ -196,7 +196,7 @@ fn b9_a_branch_that_nobody_comes_after_is_harmless() {
 
 #[test]
 fn a_stage_steps_over_what_carries_no_event_behind_those_before_it() {
-    for capacity in CAPACITIES.into_iter().filter(|&capacity| capacity > 1) {
+    for &capacity in CAPACITIES.iter().filter(|&&capacity| capacity > 1) {
         let ring = ring(capacity, Many);
         let mut first = consumer(&ring, "first");
         let mut second = stage(&ring, "second", &["first"]);

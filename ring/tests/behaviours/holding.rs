@@ -9,7 +9,7 @@ use annulus_ring::{ClaimError, Consumer, NotReady, Sequence, Start, Wait};
 
 use crate::{
     KINDS, LAYOUTS, Random, consumer, drain, feed, handle_all, in_a_minute, not_ready,
-    parking_ring, publish, publish_batch, read, ring, ring_in, rings, stage, with_wait,
+    parking_ring, publish, publish_batch, read, ring, ring_in, rings, rounds, stage, with_wait,
 };
 
 /// The sequences that it holds, each of which is the event as well.
@@ -112,7 +112,7 @@ fn while_something_is_held_a_batch_that_is_dropped_is_held_too() {
         let ring = ring(8, kind);
         let mut reader = consumer(&ring, "reader");
         let mut feed = feed(&ring);
-        for first in (0..80).step_by(4) {
+        for first in (0..rounds(80, 20)).step_by(4) {
             publish(&mut feed, 1);
             hold(&mut reader);
             publish(&mut feed, 2);
@@ -236,7 +236,7 @@ fn a_skipped_claim_alone_does_not_go_on_being_held() {
     let ring = ring(8, Many);
     let mut reader = consumer(&ring, "reader");
     let mut feed = feed(&ring);
-    for first in (0..64).step_by(4) {
+    for first in (0..rounds(64, 16)).step_by(4) {
         publish(&mut feed, 1);
         hold(&mut reader);
         drop(feed.claim(2).unwrap());
@@ -308,7 +308,7 @@ fn what_is_held_can_be_read_after_the_close_and_after_poison() {
 /// room and a stage for what it releases.
 #[test]
 fn events_are_held_while_everything_runs() {
-    const EVENTS_EACH: u64 = 5_000;
+    const EVENTS_EACH: u64 = rounds(5_000, 20);
     for wait in [Wait::default(), Wait::Park] {
         for (kind, producers) in [(One, 1), (Many, 3)] {
             let ring = parking_ring(16, kind);
@@ -495,7 +495,7 @@ fn skip_to_latest_of_a_closed_ring_leaves_its_last_event() {
 /// a newer one, and in the end the last of all.
 #[test]
 fn skip_to_latest_keeps_up_while_everything_runs() {
-    const EVENTS_EACH: u64 = 20_000;
+    const EVENTS_EACH: u64 = rounds(20_000, 20);
     for (kind, producers) in [(One, 1), (Many, 2)] {
         let ring = ring(64, kind);
         let mut screen = consumer(&ring, "screen");

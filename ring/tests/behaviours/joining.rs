@@ -10,7 +10,7 @@ use annulus_ring::{ClaimError, Consumer, JoinError, Layout, NotReady, Ring, Sequ
 
 use crate::{
     Feed, KINDS, LAYOUTS, Random, consumer, feed, handle_all, in_a_minute, not_ready, publish,
-    publish_batch, read, ring, rings, stage,
+    publish_batch, read, ring, rings, rounds, stage,
 };
 
 fn join(ring: &Ring<u64>, name: &str, start: Start) -> Consumer<u64> {
@@ -246,7 +246,7 @@ fn a_name_is_taken_once_at_a_time_by_any_number_of_threads() {
             let (ring, holders) = (ring.clone(), holders.clone());
             thread::spawn(move || {
                 let mut taken = 0;
-                while taken < 100 {
+                while taken < rounds(100, 20) {
                     match ring.consumer("one").join() {
                         Ok(one) => {
                             assert_eq!(holders.fetch_add(1, Relaxed), 0);
@@ -272,11 +272,11 @@ fn a_name_is_taken_once_at_a_time_by_any_number_of_threads() {
 #[test]
 fn rows_are_used_again_by_more_consumers_than_there_are_rows() {
     for kind in KINDS {
-        for members in [2, 64] {
+        for members in [2, if cfg!(miri) { 8 } else { 64 }] {
             let builder = Ring::builder(4).producers(kind).members(members);
             let ring = builder.build(|| 0).unwrap();
             let mut feed = feed(&ring);
-            for n in 0..200_u64 {
+            for n in 0..rounds(200, 20) {
                 let mut reader = join(&ring, &n.to_string(), Start::Next);
                 if n % 2 == 0 {
                     publish(&mut feed, 1);
@@ -303,7 +303,7 @@ fn rows_are_used_again_in_a_chain_that_renews_itself() {
         let mut feed = feed(&ring);
         let mut first = consumer(&ring, "first");
         let mut last = stage(&ring, "0", &["first"]);
-        for n in 1..200_u64 {
+        for n in 1..rounds(200, 20) {
             let before = (n - 1).to_string();
             let mut next = stage(&ring, &n.to_string(), &[&before]);
             assert_eq!(not_ready(&mut next), NotReady::Idle);
@@ -442,7 +442,7 @@ impl Visitor {
 /// Whoever joins sees every event from its start on, whole, and nobody overruns it; whoever is always
 /// there misses nothing.
 fn visitors_come_and_go(layout: Layout, kind: Producers, is_accompanied: bool) {
-    const VISITS: usize = 700;
+    const VISITS: u64 = rounds(700, 20);
 
     println!("{layout:?}, {kind:?}, {is_accompanied}"); // Shown if the test fails.
     let builder = Ring::builder(32).producers(kind).layout(layout);
@@ -528,7 +528,7 @@ fn a20_c12_consumers_join_and_leave_a_ring_that_nobody_else_reads() {
 /// Producers come and go as well; the first of them stays, as the last one would close the ring.
 #[test]
 fn a20_producers_join_and_leave_at_full_load() {
-    const VISITS: u64 = 500;
+    const VISITS: u64 = rounds(500, 20);
     let ring = ring(16, Many);
     let readers = ["a", "b"].map(|name| {
         let mut reader = consumer(&ring, name);

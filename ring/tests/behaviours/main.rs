@@ -43,9 +43,12 @@ use os::ThreadStat;
 const LAYOUTS: [Layout; 2] = [Layout::Beside, Layout::Apart];
 const KINDS: [Producers; 2] = [Producers::One, Producers::Many];
 
-const WAITS: [Wait; 5] = [
+const WAITS: &[Wait] = &[
+    #[cfg(not(miri))]
     Wait::Spin,
+    #[cfg(not(miri))]
     Wait::Yield,
+    #[cfg(not(miri))]
     Wait::Backoff,
     Wait::Phased {
         spins: 10,
@@ -55,19 +58,24 @@ const WAITS: [Wait; 5] = [
     Wait::Park,
 ];
 
-/// From the smallest ring up.
-const CAPACITIES: [usize; 4] = [1, 2, 4, 64];
+/// From the smallest ring up; under Miri, which takes thousands of times as long, one of them.
+const CAPACITIES: &[usize] = if cfg!(miri) { &[4] } else { &[1, 2, 4, 64] };
 
 /// Both kinds of producers with every capacity, in both layouts.
 fn rings() -> impl Iterator<Item = (Producers, usize, Ring<u64>)> {
     LAYOUTS.into_iter().flat_map(|layout| {
         KINDS.into_iter().flat_map(move |kind| {
-            CAPACITIES.map(|capacity| {
+            CAPACITIES.iter().map(move |&capacity| {
                 println!("{layout:?}, {kind:?}, capacity {capacity}"); // Shown if the test fails.
                 (kind, capacity, ring_in(layout, capacity, kind))
             })
         })
     })
+}
+
+/// So many rounds, or few under Miri.
+const fn rounds(usual: u64, under_miri: u64) -> u64 {
+    if cfg!(miri) { under_miri } else { usual }
 }
 
 fn ring(capacity: usize, kind: Producers) -> Ring<u64> {
@@ -89,7 +97,7 @@ fn parking_ring(capacity: usize, kind: Producers) -> Ring<u64> {
 /// Both kinds of producers with every wait.
 fn ways_to_wait() -> impl Iterator<Item = (Producers, Wait)> {
     KINDS.into_iter().flat_map(|kind| {
-        WAITS.map(|wait| {
+        WAITS.iter().map(move |&wait| {
             println!("{kind:?}, {wait:?}"); // Shown if the test fails.
             (kind, wait)
         })

@@ -10,7 +10,7 @@ use annulus_ring::{
 
 use crate::{
     KINDS, LAYOUTS, consumer, feed, give_up, gives_up, handle_all, in_a_minute, not_ready, publish,
-    publish_batch, ring, ring_in, rings, stage, with_wait,
+    publish_batch, ring, ring_in, rings, rounds, stage, with_wait,
 };
 
 fn mutable(ring: &Ring<u64>, name: &str, after: &[&str]) -> MutableConsumer<u64> {
@@ -359,7 +359,7 @@ type Words = [u64; 4];
 /// all see it as it is meant to be there.
 #[test]
 fn a5_every_stage_sees_events_as_those_before_it_left_them_at_full_load() {
-    const EVENTS_EACH: u64 = 10_000;
+    const EVENTS_EACH: u64 = rounds(10_000, 20);
     for wait in [Wait::default(), Wait::Park] {
         for (kind, producers) in [(One, 1), (Many, 2)] {
             let builder = Ring::builder(64).producers(kind).parking();

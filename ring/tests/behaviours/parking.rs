@@ -10,7 +10,7 @@ use annulus_ring::{Consumer, JoinError, NotReady, ProducerError, Ring, Wait, wai
 use crate::os::ThreadStat;
 use crate::{
     Feed, KINDS, LAYOUTS, Random, consumer, feed, handle_all, in_a_minute, parking_ring, publish,
-    ring, with_wait,
+    ring, rounds, with_wait,
 };
 
 #[test]
@@ -87,6 +87,10 @@ fn parking_consumer(ring: &Ring<u64>, name: &str, after: &[&str]) -> Consumer<u6
 /// Neither where nothing else happens nor where others publish behind the hole, now and then, for each of
 /// which it is woken.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "Miri does not tell how much processor time a thread has used"
+)]
 fn c2_a_consumer_that_parks_at_a_hole_does_not_use_the_processor() {
     let mut waits = Vec::new();
     let mut holes = Vec::new();
@@ -114,6 +118,10 @@ fn c2_a_consumer_that_parks_at_a_hole_does_not_use_the_processor() {
 
 /// A chain, of which the first is busy with what is published, or waits itself.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "Miri does not tell how much processor time a thread has used"
+)]
 fn c7_stages_behind_stages_that_park_do_not_use_the_processor() {
     let mut waits = Vec::new();
     let mut others = Vec::new();
@@ -134,6 +142,10 @@ fn c7_stages_behind_stages_that_park_do_not_use_the_processor() {
 
 /// One thread, for rings in which nothing happens, and for one with a hole.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "Miri does not tell how much processor time a thread has used"
+)]
 fn c2_one_that_parks_for_several_does_not_use_the_processor() {
     let mut waits: Vec<WaitUntil> = Vec::new();
     let mut others = Vec::new();
@@ -155,6 +167,10 @@ fn c2_one_that_parks_for_several_does_not_use_the_processor() {
 
 /// More than there are cores, on a ring that is full or lacks a consumer.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "Miri does not tell how much processor time a thread has used"
+)]
 fn c14_producers_that_park_do_not_use_the_processor() {
     let mut waits: Vec<WaitUntil> = Vec::new();
     let mut others = Vec::new();
@@ -186,7 +202,7 @@ fn c14_producers_that_park_do_not_use_the_processor() {
 /// Lets some time pass: up to a few times what a member polls for before it parks, so that what it waits
 /// for comes before, while, and after it goes to sleep.
 fn dawdle(random: &mut Random) {
-    for _ in 0..random.below(400) {
+    for _ in 0..random.below(rounds(400, 8)) {
         spin_loop();
     }
 }
@@ -203,7 +219,7 @@ fn next(consumer: &mut Consumer<u64>) -> u64 {
 /// Two threads, each of which waits for the other in turn: one wake-up missed, and both wait for a minute.
 #[test]
 fn c6_no_wake_up_is_missed_between_two_that_wait_for_each_other() {
-    const ROUNDS: u64 = 4_000;
+    const ROUNDS: u64 = rounds(4_000, 20);
     for kind in KINDS {
         let [there, back] = [(); 2].map(|()| parking_ring(4, kind));
         let mut asked = parking_consumer(&there, "asked", &[]);
@@ -231,7 +247,7 @@ fn c6_no_wake_up_is_missed_between_two_that_wait_for_each_other() {
 /// waits at the gate.
 #[test]
 fn c6_no_wake_up_is_missed_at_the_gate() {
-    const EVENTS: u64 = 4_000;
+    const EVENTS: u64 = rounds(4_000, 20);
     for layout in LAYOUTS {
         for kind in KINDS {
             let builder = Ring::builder(1).producers(kind).layout(layout);
@@ -259,7 +275,7 @@ fn c6_no_wake_up_is_missed_at_the_gate() {
 /// Each member of the chain waits for another one, and the producers for the last of all.
 #[test]
 fn c6_no_wake_up_is_missed_along_a_chain() {
-    const EVENTS_EACH: u64 = 1_000;
+    const EVENTS_EACH: u64 = rounds(1_000, 20);
     for (kind, producers) in [(Producers::One, 1), (Many, 3)] {
         let ring = parking_ring(2, kind);
         let chain: [(_, &[_], _); 3] = [("1", &[], 1), ("2", &["1"], 2), ("3", &["2"], 3)];
@@ -296,7 +312,7 @@ fn c6_no_wake_up_is_missed_along_a_chain() {
 /// By turns the claim before each event is dropped, and leaked by a producer that then leaves.
 #[test]
 fn c6_no_wake_up_is_missed_when_claims_are_given_up() {
-    const ROUNDS: u64 = 2_000;
+    const ROUNDS: u64 = rounds(2_000, 20);
     let ring = parking_ring(2, Many);
     let mut reader = parking_consumer(&ring, "reader", &[]);
     let reading = thread::spawn(move || {
@@ -337,7 +353,7 @@ fn c6_no_wake_up_is_missed_when_claims_are_given_up() {
 /// Producers, three times more than there are cores, all of which wait most of the time.
 #[test]
 fn c14_many_producers_on_a_full_ring_make_progress() {
-    const EVENTS_EACH: u64 = 300;
+    const EVENTS_EACH: u64 = rounds(300, 20);
     let producers =
         3 * thread::available_parallelism().map_or(2, |cores| cores.get().min(16)) as u64;
     let nap = Wait::default();

@@ -10,7 +10,7 @@ use annulus_ring::{MemberKind, NotReady, Presence, Ring, Start, Wait};
 
 use crate::{
     Feed, KINDS, consumer, feed, give_up, in_a_minute, not_ready, once_it_waits, parking_ring,
-    publish, read, reason_and_row, ring, stage, until,
+    publish, read, reason_and_row, ring, rounds, stage, until,
 };
 
 /// What a watcher was told, in that order.
@@ -271,7 +271,7 @@ fn a_watcher_is_told_when_those_who_wait_have_been_woken() {
 /// Whatever order they come in: in the end each is told as often as it happened.
 #[test]
 fn many_threads_come_and_go_before_a_watcher() {
-    const VISITS: usize = 200;
+    const VISITS: usize = rounds(200, 20) as usize;
     let ring = ring(4, Many);
     let told = Told::by(&ring);
     let stays = feed(&ring);

@@ -9,7 +9,7 @@ use annulus_ring::{Claim, ClaimError, NotReady, Producer, Rejected, Ring, Sequen
 
 use crate::{
     CAPACITIES, KINDS, consumer, drain, feed, fronts, give_up, gives_up, in_a_minute, not_ready,
-    publish, publish_batch, read, ring, rings,
+    publish, publish_batch, read, ring, rings, rounds,
 };
 
 const FULL: ClaimError = ClaimError::Full { free: 0 };
@@ -71,7 +71,7 @@ fn a17_a_ring_fills_exactly_and_wraps_many_times() {
     for (_, capacity, ring) in rings() {
         let mut reader = consumer(&ring, "reader");
         let mut feed = feed(&ring);
-        for lap in 0..1000 {
+        for lap in 0..rounds(1000, 20) as usize {
             publish(&mut feed, capacity);
             assert_eq!(feed.try_publish(|_| unreachable!()), Err(FULL));
             let first = (lap * capacity) as Sequence;
@@ -234,7 +234,7 @@ fn c11_claims_never_overshoot_and_free_slots_are_never_negative() {
     let ring = ring(4, Many);
     let mut reader = consumer(&ring, "reader");
     let (mut early, mut late) = (feed(&ring), feed(&ring));
-    for _ in 0..100 {
+    for _ in 0..rounds(100, 20) {
         publish(&mut early, 1);
         publish(&mut late, 3);
         for feed in [&mut early, &mut late] {
@@ -579,7 +579,7 @@ fn many_producers_fall_into_one_order() {
 
 #[test]
 fn a_clone_of_a_producer_publishes_into_the_same_ring() {
-    for capacity in CAPACITIES {
+    for &capacity in CAPACITIES {
         let ring = ring(capacity, Many);
         let mut reader = consumer(&ring, "reader");
         let mut first = ring.shared_producer().unwrap();

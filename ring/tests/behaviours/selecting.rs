@@ -12,7 +12,7 @@ use annulus_ring::{
 
 use crate::{
     KINDS, Random, WAITS, consumer, feed, in_a_minute, not_ready, once_it_waits, parking_ring,
-    publish, read, ring, rings, stage, ways_to_wait,
+    publish, read, ring, rings, rounds, stage, ways_to_wait,
 };
 
 #[test]
@@ -105,7 +105,7 @@ fn a_ring_built_without_parking_cannot_be_waited_for_by_parking() {
 #[test]
 fn there_has_to_be_somebody_to_wait_for() {
     assert_eq!(try_any(&mut []), None);
-    for wait in WAITS {
+    for &wait in WAITS {
         let nobody = AssertUnwindSafe(|| wait_any(&mut [], wait));
         let said = catch_unwind(nobody).unwrap_err();
         let said = said.downcast_ref::<&str>().unwrap();
@@ -183,7 +183,7 @@ fn a4_a14_a19_whatever_makes_one_of_several_ready_ends_the_wait() {
 /// One thread reads three rings, whose producers publish when they like.
 #[test]
 fn c6_no_wake_up_is_missed_by_one_that_waits_for_several() {
-    const EVENTS_EACH: u64 = 2_000;
+    const EVENTS_EACH: u64 = rounds(2_000, 20);
     for wait in [Wait::default(), Wait::Park] {
         for kind in KINDS {
             let rings = [(); 3].map(|()| parking_ring(2, kind));
@@ -195,7 +195,7 @@ fn c6_no_wake_up_is_missed_by_one_that_waits_for_several() {
                 let mut random = Random(seed);
                 thread::spawn(move || {
                     for event in 0..EVENTS_EACH {
-                        (0..random.below(400)).for_each(|_| spin_loop());
+                        (0..random.below(rounds(400, 8))).for_each(|_| spin_loop());
                         feed.publish_deadline(in_a_minute(), |slot| *slot = event)
                             .unwrap();
                     }

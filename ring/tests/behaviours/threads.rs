@@ -6,13 +6,15 @@ use std::thread;
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{Consumer, NotReady, Ring};
 
-use crate::{KINDS, begun, consumer, feed, handle_all, in_a_minute, not_ready, ring, stage, until};
+use crate::{
+    KINDS, begun, consumer, feed, handle_all, in_a_minute, not_ready, ring, rounds, stage, until,
+};
 
 /// Two handlers take every other event each, one of them slowly, and put down what they have only at
 /// the end of a batch.
 #[test]
 fn a3_striped_handlers_count_exactly_and_flush_at_the_end_of_a_batch() {
-    const EVENTS: u64 = 10_000;
+    const EVENTS: u64 = rounds(10_000, 20);
     for kind in KINDS {
         let ring = ring(64, kind);
         let handlers = [0, 1].map(|stripe| {
@@ -52,7 +54,7 @@ type Words = [u64; 8];
 /// what belongs to it.
 #[test]
 fn a5_payloads_match_their_sequences_at_full_load() {
-    const EVENTS_EACH: u64 = 50_000;
+    const EVENTS_EACH: u64 = rounds(50_000, 20);
     for (kind, producers) in [(One, 1), (Many, 3)] {
         let builder = Ring::builder(128).producers(kind);
         let ring = builder.build(Words::default).unwrap();
@@ -95,7 +97,7 @@ fn a5_payloads_match_their_sequences_at_full_load() {
 
 #[test]
 fn b6_strings_of_several_producers_reach_several_consumers() {
-    const LINES_EACH: usize = 2_000;
+    const LINES_EACH: u64 = rounds(2_000, 20);
     let builder = Ring::builder(32).producers(Many);
     let ring = builder.build(String::new).unwrap();
     let readers = ["a", "b", "c"].map(|name| {
@@ -129,7 +131,7 @@ fn b6_strings_of_several_producers_reach_several_consumers() {
 /// Each consumer handles each sequence once; each event is what its own producer published next.
 #[test]
 fn b11_a_million_events_are_free_of_gaps_for_every_consumer() {
-    const EVENTS_EACH: u64 = 500_000;
+    const EVENTS_EACH: u64 = rounds(500_000, 20);
     let builder = Ring::builder(1024).producers(Many);
     let ring = builder.build(|| (0_u64, 0_u64)).unwrap();
     let graph = [("a", None), ("b", None), ("after a", Some("a"))];
@@ -171,7 +173,7 @@ fn b11_a_million_events_are_free_of_gaps_for_every_consumer() {
 /// Others go on, and none of those left misses anything.
 #[test]
 fn c18_consumers_leave_in_any_order_on_other_threads_while_producers_run() {
-    const EVENTS: u64 = 20_000;
+    const EVENTS: u64 = rounds(20_000, 20);
     let orders = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     for kind in KINDS {
         for order in orders {
@@ -215,12 +217,13 @@ fn c18_consumers_leave_in_any_order_on_other_threads_while_producers_run() {
 /// Names, producers and consumers come and go while the table is being watched.
 #[test]
 fn a_snapshot_is_consistent_while_everything_runs() {
+    const EVENTS: u64 = rounds(20_000, 20);
     for kind in KINDS {
         let ring = ring(8, kind);
         let mut readers = [consumer(&ring, "a"), stage(&ring, "b", &["a"])];
         let mut feed = feed(&ring);
         let feeding = thread::spawn(move || {
-            for value in 0..20_000 {
+            for value in 0..EVENTS {
                 feed.publish_value(value).unwrap();
             }
         });
@@ -243,10 +246,10 @@ fn a_snapshot_is_consistent_while_everything_runs() {
         });
         until("everything is read", || {
             readers.iter_mut().for_each(|reader| _ = read_some(reader));
-            readers[1].position() == 20_000
+            readers[1].position() == EVENTS
         });
         feeding.join().unwrap();
-        assert_eq!(watching.join().unwrap(), (20_000, 3));
+        assert_eq!(watching.join().unwrap(), (EVENTS, 3));
         for reader in &mut readers {
             assert_eq!(not_ready(reader), NotReady::Closed);
         }

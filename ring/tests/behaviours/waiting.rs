@@ -212,7 +212,7 @@ fn a19_a_stage_that_waits_waits_for_the_slowest() {
 /// In the order in which the three were claimed, whatever comes first.
 #[test]
 fn a14_a_hole_that_is_filled_wakes_who_waits_behind_it() {
-    for wait in WAITS {
+    for &wait in WAITS {
         let ring = parking_ring(8, Many);
         let mut reader = ring.consumer("reader").wait(wait).join().unwrap();
         let mut feeds = [(); 3].map(|()| feed(&ring));
@@ -236,7 +236,7 @@ fn a14_a_hole_that_is_filled_wakes_who_waits_behind_it() {
 
 #[test]
 fn c16_whoever_waits_behind_a_claim_goes_on_when_its_owner_panics() {
-    for wait in WAITS {
+    for &wait in WAITS {
         let ring = parking_ring(4, Many);
         let reader = ring.consumer("reader").wait(wait);
         let mut reader = reader.join().unwrap();
@@ -270,7 +270,7 @@ fn a_leaked_claim_that_is_skipped_wakes_who_waits_behind_it() {
         },
         |feed, _| drop(feed),
     ];
-    for wait in WAITS {
+    for &wait in WAITS {
         for end in ends {
             let ring = parking_ring(4, Many);
             let reader = ring.consumer("reader").wait(wait);
