@@ -78,8 +78,9 @@ impl<T> ConsumerBuilder<T> {
         self
     }
 
-    /// Sets what becomes of its gate if it dies, which only [`Ring::recover`](crate::Ring::recover) finds
-    /// out. By default it is held if others come after it or it changes events, and released if not.
+    /// Sets what becomes of its place if it dies, which [`Ring::recover`](crate::Ring::recover) finds out, or where
+    /// processes share the ring any member that waits. By default it is held if others come after it or it changes
+    /// events, and released if not.
     ///
     /// # Examples
     /// ```
@@ -181,7 +182,8 @@ impl<T> ConsumerBuilder<T> {
     /// has not released.
     ///
     /// It may leave, by being dropped, at any time. Those that come after one that left then wait for what
-    /// it waited for.
+    /// it waited for. If a consumer of this name has died and is [held](OnDeath::Hold), or has [left its
+    /// place](Consumer::leave_held), this one goes on there: where to start and what to come after are not asked then.
     ///
     /// # Errors
     /// If the name is empty, too long or taken, if it comes after a name that nobody has or does not come

@@ -97,17 +97,26 @@ pub unsafe trait Liveness {
     fn prove_dead(&self, row: usize) -> Option<Self::Proof>;
 }
 
-/// What becomes of the gate of a consumer that dies.
+/// What becomes of the place of a consumer that dies: of its gate, and of the events that it has not released.
+///
+/// A consumer dies when its process or thread ends at any instruction. In a ring that processes share it also dies when its
+/// thread unwinds: a panic loses no event that `kill -9` would not lose. There a consumer that is to be held stays
+/// however it goes, also by a `return` or a drop, until it [leaves](crate::Consumer::leave) for good, is succeeded or
+/// [evicted](crate::Ring::evict): so a program that must deal with each event, as an order gateway, asks for `Hold` and
+/// is started again. On the heap, where a program ends as a whole, a consumer that is dropped leaves, and is held only
+/// if it unwinds and has asked for that.
+///
+/// A hold that is due stays, whatever becomes of the others.
 ///
 /// # Examples
 /// See [`ConsumerBuilder::on_death`](crate::ConsumerBuilder::on_death).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum OnDeath {
-    /// It stays where it is, for a [successor](crate::ConsumerBuilder::succeed) of the same name, who goes on
-    /// where the dead one has released: no event is lost, and producers wait.
+    /// It stays where it is, for a successor: the next consumer that joins under the same name, which goes on where the
+    /// dead one has released. No event is lost, and producers wait.
     Hold = 1,
-    /// It leaves, as if it had been dropped.
+    /// It leaves: what it has not released is lost to its name, and nobody waits for it.
     Release = 2,
 }
 

@@ -129,8 +129,8 @@ pub(crate) struct Entry {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Wherever it is to start, it joins where another consumer stands, or without one at the floor, and gates
-/// there until it first looks for events.
+/// From when it has joined it gates: at what is published, or for an older start where the slowest consumer stands, until
+/// it first looks for events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {

@@ -535,7 +535,7 @@ fn d2_c9_a_dead_consumer_is_released_if_nobody_depends_on_it() {
 }
 
 #[test]
-fn d2_a_dead_consumer_is_held_if_it_is_to_be_or_others_depend_on_it() {
+fn c28_d2_a_dead_consumer_is_held_if_it_is_to_be_or_others_depend_on_it_and_stays_so() {
     for (_, ring) in rings() {
         let kept = ring.consumer("kept").on_death(OnDeath::Hold);
         let kept = kept.join().unwrap();
