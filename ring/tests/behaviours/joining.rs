@@ -246,7 +246,7 @@ fn a_name_is_taken_once_at_a_time_by_any_number_of_threads() {
             let (ring, holders) = (ring.clone(), holders.clone());
             thread::spawn(move || {
                 let mut taken = 0;
-                while taken < rounds(100, 20) {
+                while taken < rounds(100, 3) {
                     match ring.consumer("one").join() {
                         Ok(one) => {
                             assert_eq!(holders.fetch_add(1, Relaxed), 0);
@@ -442,7 +442,7 @@ impl Visitor {
 /// Whoever joins sees every event from its start on, whole, and nobody overruns it; whoever is always
 /// there misses nothing.
 fn visitors_come_and_go(layout: Layout, kind: Producers, is_accompanied: bool) {
-    const VISITS: u64 = rounds(700, 20);
+    const VISITS: u64 = rounds(700, 2);
 
     println!("{layout:?}, {kind:?}, {is_accompanied}"); // Shown if the test fails.
     let builder = Ring::builder(32).producers(kind).layout(layout);
@@ -528,7 +528,7 @@ fn a20_c12_consumers_join_and_leave_a_ring_that_nobody_else_reads() {
 /// Producers come and go as well; the first of them stays, as the last one would close the ring.
 #[test]
 fn a20_producers_join_and_leave_at_full_load() {
-    const VISITS: u64 = rounds(500, 20);
+    const VISITS: u64 = rounds(500, 3);
     let ring = ring(16, Many);
     let readers = ["a", "b"].map(|name| {
         let mut reader = consumer(&ring, name);

@@ -183,7 +183,7 @@ fn a4_a14_a19_whatever_makes_one_of_several_ready_ends_the_wait() {
 /// One thread reads three rings, whose producers publish when they like.
 #[test]
 fn c6_no_wake_up_is_missed_by_one_that_waits_for_several() {
-    const EVENTS_EACH: u64 = rounds(2_000, 20);
+    const EVENTS_EACH: u64 = rounds(2_000, 5);
     for wait in [Wait::default(), Wait::Park] {
         for kind in KINDS {
             let rings = [(); 3].map(|()| parking_ring(2, kind));
