@@ -116,7 +116,7 @@ fn gzip_and_crlf_read_as_plain_text_does() {
 }
 
 #[test]
-fn c59_files_as_vendors_and_tools_leave_them_read_as_plain_text_does() {
+fn f7_files_as_vendors_and_tools_leave_them_read_as_plain_text_does() {
     let marked = format!("\u{feff}{TINY}").into_bytes();
     let zeroes = vec![0; 100_000];
     let two_members = [&TINY[..100], &TINY[100..]].map(|part| gzip(part.as_bytes()));
@@ -162,7 +162,7 @@ fn c59_files_as_vendors_and_tools_leave_them_read_as_plain_text_does() {
 }
 
 #[test]
-fn c60_times_that_go_back_are_counted_and_the_last_one_is_pointed_at() {
+fn f8_times_that_go_back_are_counted_and_the_last_one_is_pointed_at() {
     let rows: Vec<&str> = TINY.lines().collect();
     let back = [&rows[4..], &rows[..4], &rows[..1]].concat().join("\n");
     let path = file("back.csv", back.as_bytes());
@@ -191,7 +191,7 @@ fn c60_times_that_go_back_are_counted_and_the_last_one_is_pointed_at() {
 }
 
 #[test]
-fn c62_what_is_queueing_is_not_shown_as_latency() {
+fn f10_what_is_queueing_is_not_shown_as_latency() {
     let tiny = file("queueing.csv", TINY.as_bytes());
     let full = demo(&["--input", &tiny]);
     let full = text(&full.stdout);

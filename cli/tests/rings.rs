@@ -241,7 +241,7 @@ fn what_a_ring_is_is_shown() {
 }
 
 #[test]
-fn c56_members_are_shown_with_where_they_are_and_what_they_come_after() {
+fn f4_members_are_shown_with_where_they_are_and_what_they_come_after() {
     let own = Own::new("members");
     let quotes = own.create("quotes", 8);
     let mut feed = quotes.producer().unwrap();
@@ -398,7 +398,7 @@ fn d2_a_dead_consumer_is_shown_as_held_if_it_is() {
 }
 
 #[test]
-fn c58_the_process_of_a_member_is_never_another_that_has_its_number() {
+fn f6_the_process_of_a_member_is_never_another_that_has_its_number() {
     let own = Own::new("numbers");
     let builder = Segment::builder(8).directory(own.directory()).mode(0o644);
     let quotes = builder.create::<Quote>("quotes").unwrap();
@@ -448,7 +448,7 @@ fn c58_the_process_of_a_member_is_never_another_that_has_its_number() {
 }
 
 #[test]
-fn c61_a_process_that_is_stopped_with_the_table_locked_is_named() {
+fn f9_a_process_that_is_stopped_with_the_table_locked_is_named() {
     let own = Own::new("locked");
     drop(own.create("quotes", 8));
     let locking = Process::start(&own, "quotes", "locks quotes");
@@ -477,7 +477,7 @@ fn c61_a_process_that_is_stopped_with_the_table_locked_is_named() {
 }
 
 #[test]
-fn c61_a_member_that_is_joining_is_shown_as_that() {
+fn f9_a_member_that_is_joining_is_shown_as_that() {
     let own = Own::new("joining");
     let quotes = own.create("quotes", 8);
     let _book = quotes.consumer("book").join().unwrap();
@@ -507,7 +507,7 @@ fn c61_a_member_that_is_joining_is_shown_as_that() {
 }
 
 #[test]
-fn c55_rings_in_use_without_a_name_are_listed_with_their_processes() {
+fn f3_rings_in_use_without_a_name_are_listed_with_their_processes() {
     let own = Own::new("unlinked");
     let old = own.create("quotes", 8);
     let mut feed = old.producer().unwrap();
@@ -613,7 +613,7 @@ fn watching_shows_rates_and_ends_when_all_is_read() {
 }
 
 #[test]
-fn c57_watching_ends_when_the_ring_is_removed_and_its_last_member_gone() {
+fn f5_watching_ends_when_the_ring_is_removed_and_its_last_member_gone() {
     let own = Own::new("left");
     drop(own.create("quotes", 8));
     let mut processes =
@@ -708,7 +708,7 @@ fn only_rings_without_living_members_are_removed_and_only_if_asked() {
 }
 
 #[test]
-fn c53_a_living_consumer_is_evicted_when_it_looks_at_the_ring() {
+fn f1_a_living_consumer_is_evicted_when_it_looks_at_the_ring() {
     let own = Own::new("evict");
     let quotes = own.create("quotes", 4);
     let mut feed = quotes.producer().unwrap();
@@ -772,7 +772,7 @@ fn c53_a_living_consumer_is_evicted_when_it_looks_at_the_ring() {
 }
 
 #[test]
-fn c53_a_dead_consumer_is_evicted_at_once_and_a_stopped_one_named() {
+fn f1_a_dead_consumer_is_evicted_at_once_and_a_stopped_one_named() {
     let own = Own::new("evict-dead");
     let quotes = own.create("quotes", 4);
     let mut feed = quotes.producer().unwrap();
@@ -805,7 +805,7 @@ fn c53_a_dead_consumer_is_evicted_at_once_and_a_stopped_one_named() {
 }
 
 #[test]
-fn c53_what_cannot_be_evicted_is_refused() {
+fn f1_what_cannot_be_evicted_is_refused() {
     let own = Own::new("evict-refused");
     let builder = Segment::builder(4).directory(own.directory()).mode(0o644);
     let quotes = builder.create::<Quote>("quotes").unwrap();
@@ -837,7 +837,7 @@ fn c53_what_cannot_be_evicted_is_refused() {
 }
 
 #[test]
-fn c54_events_held_for_a_successor_are_removed_only_by_force() {
+fn f2_events_held_for_a_successor_are_removed_only_by_force() {
     let own = Own::new("force");
     for (name, publishes, holds) in [
         ("read", "publishes 0", "holds audit"),
@@ -948,7 +948,7 @@ fn d7_nonsense_in_a_ring_is_shown_and_ends_nothing() {
 }
 
 #[test]
-fn d7_d26_a_file_full_of_holes_is_said_to_be_one_and_takes_no_memory() {
+fn d7_d25_a_file_full_of_holes_is_said_to_be_one_and_takes_no_memory() {
     let own = Own::new("holes");
     drop(own.create("whole", 1 << 20));
     let mut whole = File::open(own.file("whole")).unwrap();
@@ -976,7 +976,7 @@ fn d7_d26_a_file_full_of_holes_is_said_to_be_one_and_takes_no_memory() {
 }
 
 #[test]
-fn d7_d26_nonsense_in_a_huge_ring_is_not_looked_at_for_ever() {
+fn d7_d25_nonsense_in_a_huge_ring_is_not_looked_at_for_ever() {
     let own = Own::new("huge");
     let small = Ring::builder(8).producers(Producers::Many);
     drop(own.create("small", small.clone()));
@@ -1066,7 +1066,7 @@ fn what_cannot_be_done_is_refused() {
 }
 
 #[test]
-fn c63_what_is_closed_to_a_user_says_whose_it_is() {
+fn f11_what_is_closed_to_a_user_says_whose_it_is() {
     let own = Own::new("closed");
     drop(own.create("quotes", 8));
     let whose = |mode: u32, arguments: &[&str], code: i32, parts: &[&str]| {

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d21_a_file_that_is_cut_after_it_was_checked_is_mapped_as_long_as_it_was() {
+    fn d20_a_file_that_is_cut_after_it_was_checked_is_mapped_as_long_as_it_was() {
         let file = Descriptor::open(|| Ok(memfd_create("test", MemfdFlags::CLOEXEC)?)).unwrap();
         let extent = Extent {
             ring: 4096,

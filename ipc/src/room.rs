@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn d24_the_least_that_the_system_or_any_cgroup_of_either_version_leaves_is_what_there_is() {
+    fn d23_the_least_that_the_system_or_any_cgroup_of_either_version_leaves_is_what_there_is() {
         assert_eq!(room_at(Path::new("/nowhere")), None);
         assert_room("plain", &[MEMORY], 2_048_000, "the system (MemAvailable)");
 

@@ -54,7 +54,7 @@ impl Drop for Program {
 }
 
 #[test]
-fn c64_a_feed_a_reader_and_a_stage_behind_it_share_a_ring_and_survive_a_kill() {
+fn f12_a_feed_a_reader_and_a_stage_behind_it_share_a_ring_and_survive_a_kill() {
     let directory = PathBuf::from(format!("/dev/shm/annulus-examples-{}", process::id()));
     let mut reader = Program::start("quotes_reader", None, &directory);
     assert_eq!(reader.line(), "reader reads from 0 on");

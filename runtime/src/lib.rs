@@ -138,7 +138,7 @@ pub use supervise::Slow;
 pub use topology::Topology;
 
 /// The README's examples are compiled like those of the documentation, for a crate that depends on this one alone.
-// Shows D30.
+// Shows D29.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

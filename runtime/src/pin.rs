@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn c42_several_cores_of_one_stage_are_nobody_elses_and_no_crowd() {
+    fn c34_several_cores_of_one_stage_are_nobody_elses_and_no_crowd() {
         let (cores, warnings) = planned(
             &[&[0, 2], &[2], &[], &[]],
             Placement::OneEach { leave: 0 },
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn c43_a_quota_counts_as_so_many_cores() {
+    fn c35_a_quota_counts_as_so_many_cores() {
         let one_each = Placement::OneEach { leave: 0 };
         let (cores, warnings) = planned(&[&[], &[], &[]], one_each, &[0, 2, 4, 6], Some(2));
         assert_eq!(cores, [vec![0], vec![2], vec![]]);
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn c43_the_least_quota_of_all_groups_counts() {
+    fn c35_the_least_quota_of_all_groups_counts() {
         let second = [
             ("proc/self/cgroup", "0::/a/b\n"),
             ("sys/fs/cgroup/a/b/cpu.max", "max 100000\n"),

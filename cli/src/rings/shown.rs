@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn c65_a_number_agrees_with_its_word() {
+    fn f13_a_number_agrees_with_its_word() {
         let texts = [0, 1, 2, 1_000].map(|number| number_of(number, "event"));
         assert_eq!(texts, ["0 events", "1 event", "2 events", "1,000 events"]);
     }

@@ -385,7 +385,7 @@ fn d7_a_damaged_header_is_an_error_that_says_what_is_damaged() {
 }
 
 #[test]
-fn d23_a_ring_that_lies_differently_in_memory_is_named_as_that_and_nobody_is_told_to_destroy_it() {
+fn d22_a_ring_that_lies_differently_in_memory_is_named_as_that_and_nobody_is_told_to_destroy_it() {
     let place = Place::new();
     // As a program wrote them whose cache lines, rows or stamps are others.
     let others = [
@@ -479,7 +479,7 @@ impl Plain for Liar {
 }
 
 #[test]
-fn d20_a_type_that_is_described_as_smaller_or_less_aligned_than_it_is_gets_no_ring() {
+fn d19_a_type_that_is_described_as_smaller_or_less_aligned_than_it_is_gets_no_ring() {
     /// As it is described, and so as its ring is laid out.
     #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
     #[repr(C)]
@@ -535,7 +535,7 @@ fn d20_a_type_that_is_described_as_smaller_or_less_aligned_than_it_is_gets_no_ri
 }
 
 #[test]
-fn d20_a_type_is_asked_for_its_description_once() {
+fn d19_a_type_is_asked_for_its_description_once() {
     /// What it says first is right, and then never again.
     fn changes() -> Description {
         let lie = || Description::of::<u8>("Liar", []);
@@ -558,7 +558,7 @@ fn d20_a_type_is_asked_for_its_description_once() {
 }
 
 #[test]
-fn d31_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what_differs() {
+fn d30_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what_differs() {
     let place = Place::new();
     drop(place.create::<u64>("ring", 8));
     let others = [
@@ -608,7 +608,7 @@ fn d31_open_or_create_refuses_a_ring_that_is_built_in_another_way_and_shows_what
 }
 
 #[test]
-fn d31_a_program_that_ends_with_an_error_says_what_to_do() {
+fn d30_a_program_that_ends_with_an_error_says_what_to_do() {
     let place = Place::new();
     let error = place
         .directory()

@@ -81,7 +81,7 @@ fn d7_a_ring_larger_than_the_file_system_is_no_space_and_leaves_nothing() {
 }
 
 #[test]
-fn d25_events_for_which_a_stack_has_no_room_are_created_published_read_and_observed_in_place() {
+fn d24_events_for_which_a_stack_has_no_room_are_created_published_read_and_observed_in_place() {
     const SIZE: usize = 4 << 20;
     let run = || {
         let place = Place::new();
@@ -240,9 +240,9 @@ impl Drop for Group {
 }
 
 #[test]
-fn d24_a_ring_for_which_there_is_no_memory_is_refused_before_any_is_taken() {
+fn d23_a_ring_for_which_there_is_no_memory_is_refused_before_any_is_taken() {
     let place = Place::new();
-    let group = Group::new("d24_a_ring_for_which_there_is_no_memory", 64 << 20);
+    let group = Group::new("d23_a_ring_for_which_there_is_no_memory", 64 << 20);
     let mut spender = Player::start("spender", &[place.path()]);
     // By what the system has. The file may not become so large, for the case that it is not refused.
     let said = spender.ask("limited");
@@ -311,7 +311,7 @@ fn spend(words: &[&str]) {
 }
 
 #[test]
-fn d26_a_file_with_holes_is_refused_before_anything_is_read_there_and_can_be_removed() {
+fn d25_a_file_with_holes_is_refused_before_anything_is_read_there_and_can_be_removed() {
     let place = Place::new();
     let path = |name: &str| place.directory().as_path().join(name);
     drop(place.create::<u64>("whole", 1 << 12));

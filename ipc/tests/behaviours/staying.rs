@@ -37,7 +37,7 @@ fn joined(place: &Place, how: &str) -> Player {
 }
 
 #[test]
-fn d32_the_time_to_wait_for_a_successor_starts_anew_when_one_has_worked_and_died() {
+fn d31_the_time_to_wait_for_a_successor_starts_anew_when_one_has_worked_and_died() {
     const TIME: Duration = Duration::from_millis(200);
 
     let place = Place::new();
@@ -75,7 +75,7 @@ fn d32_the_time_to_wait_for_a_successor_starts_anew_when_one_has_worked_and_died
 }
 
 #[test]
-fn d33_a_stage_whose_wait_for_a_successor_is_over_counts_as_ready() {
+fn d32_a_stage_whose_wait_for_a_successor_is_over_counts_as_ready() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", Ring::builder(8));
     let journal = joined(&place, "journal hold_for=30");
@@ -108,7 +108,7 @@ fn end(mut consumer: Consumer<u64>, how: &str) {
 }
 
 #[test]
-fn d34_a_panic_or_a_return_loses_nothing_that_a_kill_would_not_lose() {
+fn d33_a_panic_or_a_return_loses_nothing_that_a_kill_would_not_lose() {
     for kind in [One, Many] {
         for (on_death, how, is_left) in [
             (Some(OnDeath::Hold), "a panic", vec![1]),
@@ -146,7 +146,7 @@ fn d34_a_panic_or_a_return_loses_nothing_that_a_kill_would_not_lose() {
 
 /// The one that others come after is held, as if its process had died.
 #[test]
-fn d34_a_stage_that_others_come_after_is_held_when_its_thread_unwinds() {
+fn d33_a_stage_that_others_come_after_is_held_when_its_thread_unwinds() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", Ring::builder(8));
     let journal = ring.consumer("journal").join().expect("it joins");
@@ -163,7 +163,7 @@ fn d34_a_stage_that_others_come_after_is_held_when_its_thread_unwinds() {
 }
 
 #[test]
-fn d35_any_process_can_evict_a_consumer_that_is_dead_or_lives_in_another() {
+fn d34_any_process_can_evict_a_consumer_that_is_dead_or_lives_in_another() {
     for kind in [One, Many] {
         let place = Place::new();
         let ring = place.create::<u64>("ring", Ring::builder(4).producers(kind));
@@ -228,7 +228,7 @@ fn idle_in_a_crowd(words: &[&str]) {
 }
 
 #[test]
-fn d36_thirty_two_idle_members_take_no_more_than_a_hundredth_of_a_core() {
+fn d35_thirty_two_idle_members_take_no_more_than_a_hundredth_of_a_core() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", Ring::builder(64).members(34));
     let mut crowd = Player::start("crowd that idles", &[place.path(), "32"]);
@@ -250,7 +250,7 @@ fn stop_in_a_join(ring: &Segment<u64>) -> File {
 }
 
 #[test]
-fn d37_consumers_leave_though_another_process_is_stopped_in_a_join() {
+fn d36_consumers_leave_though_another_process_is_stopped_in_a_join() {
     for kind in [One, Many] {
         let place = Place::new();
         let ring = place.create::<u64>("ring", Ring::builder(4).producers(kind));
@@ -275,7 +275,7 @@ fn d37_consumers_leave_though_another_process_is_stopped_in_a_join() {
 }
 
 #[test]
-fn d39_a_dead_producer_has_no_place_in_a_closed_ring() {
+fn d37_a_dead_producer_has_no_place_in_a_closed_ring() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", Ring::builder(4));
     let mut feed = member(&place, "ring");

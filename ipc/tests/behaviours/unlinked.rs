@@ -257,7 +257,7 @@ fn is_made_anew(place: &Place) -> bool {
 }
 
 #[test]
-fn d27_a_ring_that_was_closed_and_that_nobody_uses_is_made_anew_also_of_another_kind() {
+fn d26_a_ring_that_was_closed_and_that_nobody_uses_is_made_anew_also_of_another_kind() {
     let place = Place::new();
     let yesterday = place.create::<u64>("ring", 8);
     yesterday
@@ -288,7 +288,7 @@ fn is_made_anew_of(place: &Place, ring: &Segment<u64>) -> bool {
 }
 
 #[test]
-fn d27_a_ring_that_was_closed_stays_as_long_as_somebody_reads_it_or_may_come_to_read_the_rest() {
+fn d26_a_ring_that_was_closed_stays_as_long_as_somebody_reads_it_or_may_come_to_read_the_rest() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", 8);
     let book = ring.consumer("book").join().expect("it joins");
@@ -325,7 +325,7 @@ fn d27_a_ring_that_was_closed_stays_as_long_as_somebody_reads_it_or_may_come_to_
 }
 
 #[test]
-fn d27_a_ring_that_was_closed_stays_for_what_is_held_behind_the_claim_of_a_dead_producer() {
+fn d26_a_ring_that_was_closed_stays_for_what_is_held_behind_the_claim_of_a_dead_producer() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", Ring::builder(8).producers(Producers::Many));
     let mut dead = Player::start("member", &[place.path(), "ring"]);
@@ -359,7 +359,7 @@ fn d27_a_ring_that_was_closed_stays_for_what_is_held_behind_the_claim_of_a_dead_
 }
 
 #[test]
-fn d27_a_ring_whose_only_producer_has_died_before_it_closed_as_it_was_asked_to_is_made_anew() {
+fn d26_a_ring_whose_only_producer_has_died_before_it_closed_as_it_was_asked_to_is_made_anew() {
     let place = Place::new();
     let ring = place.create::<u64>("ring", 8);
     let mut feed = Player::start("member", &[place.path(), "ring"]);
@@ -373,7 +373,7 @@ fn d27_a_ring_whose_only_producer_has_died_before_it_closed_as_it_was_asked_to_i
 }
 
 #[test]
-fn d27_twenty_threads_that_find_a_ring_over_make_one_anew() {
+fn d26_twenty_threads_that_find_a_ring_over_make_one_anew() {
     let place = Place::new();
     place.create::<u64>("ring", 8).close();
     for _ in 0..20 {
@@ -403,7 +403,7 @@ fn d27_twenty_threads_that_find_a_ring_over_make_one_anew() {
 }
 
 #[test]
-fn d28_who_joins_a_ring_that_is_removed_meanwhile_opens_it_anew_until_it_is_in_one() {
+fn d27_who_joins_a_ring_that_is_removed_meanwhile_opens_it_anew_until_it_is_in_one() {
     let place = Place::new();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -437,7 +437,7 @@ fn d28_who_joins_a_ring_that_is_removed_meanwhile_opens_it_anew_until_it_is_in_o
 // ---------------------------------------------------------------------------------------------
 
 #[test]
-fn d29_members_can_ask_whether_the_name_still_leads_to_their_ring() {
+fn d28_members_can_ask_whether_the_name_still_leads_to_their_ring() {
     for how in ["removed", "replaced", "renamed"] {
         let place = Place::new();
         let path = |name: &str| place.directory().as_path().join(name);

@@ -144,8 +144,8 @@ fn deadline() -> Instant {
 const EVENTS: u64 = 2_000;
 
 #[test]
-fn d22_programs_of_32_and_of_64_bits_share_a_ring_of_either_and_outlive_each_other() {
-    let Some(program) = narrow_program("d22_programs_of_32_and_of_64_bits") else {
+fn d21_programs_of_32_and_of_64_bits_share_a_ring_of_either_and_outlive_each_other() {
+    let Some(program) = narrow_program("d21_programs_of_32_and_of_64_bits") else {
         return;
     };
     let place = Place::new();
@@ -192,8 +192,8 @@ fn d22_programs_of_32_and_of_64_bits_share_a_ring_of_either_and_outlive_each_oth
 }
 
 #[test]
-fn d22_a_ring_is_the_same_bytes_for_both_widths() {
-    let Some(program) = narrow_program("d22_a_ring_is_the_same_bytes") else {
+fn d21_a_ring_is_the_same_bytes_for_both_widths() {
+    let Some(program) = narrow_program("d21_a_ring_is_the_same_bytes") else {
         return;
     };
     let output = Command::new(program).arg("layout::").output();
@@ -206,8 +206,8 @@ fn d22_a_ring_is_the_same_bytes_for_both_widths() {
 }
 
 #[test]
-fn d22_events_that_are_aligned_differently_are_refused_by_the_other_width_with_what_to_do() {
-    let Some(program) = narrow_program("d22_events_that_are_aligned_differently") else {
+fn d21_events_that_are_aligned_differently_are_refused_by_the_other_width_with_what_to_do() {
+    let Some(program) = narrow_program("d21_events_that_are_aligned_differently") else {
         return;
     };
     let place = Place::new();

@@ -116,7 +116,7 @@ pub(crate) fn with_stack<R: Send + 'static>(
 pub(crate) const LARGE: usize = 4 << 20;
 
 #[test]
-fn d25_an_event_that_the_factory_returns_is_moved_once() {
+fn d24_an_event_that_the_factory_returns_is_moved_once() {
     // There is room for one that is returned, and not for another.
     with_stack(LARGE + LARGE / 2, || {
         for layout in LAYOUTS {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[test]
-fn c31_a_consumer_that_leaves_its_place_is_followed_by_the_next_of_its_name() {
+fn c29_a_consumer_that_leaves_its_place_is_followed_by_the_next_of_its_name() {
     for (_, capacity, ring) in rings() {
         let mut feed = feed(&ring);
         let mut first = consumer(&ring, "gateway");
@@ -41,7 +41,7 @@ fn c31_a_consumer_that_leaves_its_place_is_followed_by_the_next_of_its_name() {
 }
 
 #[test]
-fn c31_the_place_of_a_stage_keeps_what_it_comes_after() {
+fn c29_the_place_of_a_stage_keeps_what_it_comes_after() {
     for kind in KINDS {
         let ring = ring(8, kind);
         let mut feed = feed(&ring);
@@ -67,7 +67,7 @@ fn c31_the_place_of_a_stage_keeps_what_it_comes_after() {
 
 /// On the heap nobody starts again what has unwound, unless it was said so.
 #[test]
-fn c31_a_consumer_that_is_to_be_held_is_so_when_its_thread_unwinds() {
+fn c29_a_consumer_that_is_to_be_held_is_so_when_its_thread_unwinds() {
     for kind in KINDS {
         for (on_death, kept) in [
             (None, vec![]),
@@ -96,7 +96,7 @@ fn c31_a_consumer_that_is_to_be_held_is_so_when_its_thread_unwinds() {
 
 /// Code that takes batches while its thread unwinds goes on with each batch, though once more with the first.
 #[test]
-fn c31_a_destructor_that_reads_to_the_end_ends() {
+fn c29_a_destructor_that_reads_to_the_end_ends() {
     struct Reads<'r>(Option<annulus_ring::Consumer<u64>>, &'r mut Vec<u64>);
 
     impl Drop for Reads<'_> {
@@ -124,7 +124,7 @@ fn c31_a_destructor_that_reads_to_the_end_ends() {
 }
 
 #[test]
-fn c32_a_held_consumer_is_evicted_at_once_and_those_after_it_go_on() {
+fn c30_a_held_consumer_is_evicted_at_once_and_those_after_it_go_on() {
     for (_, capacity, ring) in rings().filter(|(_, capacity, _)| *capacity > 1) {
         let mut feed = feed(&ring);
         let mut journal = consumer(&ring, "journal");
@@ -152,7 +152,7 @@ fn c32_a_held_consumer_is_evicted_at_once_and_those_after_it_go_on() {
 
 /// It finishes what it has in hand, and is told the loss that the other side is told. What it held is lost as well.
 #[test]
-fn c32_a_living_consumer_is_evicted_when_it_comes_back_and_both_sides_know_the_loss() {
+fn c30_a_living_consumer_is_evicted_when_it_comes_back_and_both_sides_know_the_loss() {
     for (_, capacity, ring) in rings().filter(|(_, capacity, _)| *capacity > 2) {
         let mut feed = feed(&ring);
         let mut other = consumer(&ring, "other");
@@ -199,7 +199,7 @@ fn c32_a_living_consumer_is_evicted_when_it_comes_back_and_both_sides_know_the_l
 }
 
 #[test]
-fn c32_a_parked_consumer_is_woken_to_be_evicted() {
+fn c30_a_parked_consumer_is_woken_to_be_evicted() {
     for kind in KINDS {
         let ring = parking_ring(4, kind);
         let _feed = feed(&ring);
@@ -213,7 +213,7 @@ fn c32_a_parked_consumer_is_woken_to_be_evicted() {
 
 /// The request does not outlive the consumer that it was for.
 #[test]
-fn c32_a_consumer_that_leaves_when_asked_is_gone_and_the_next_of_its_row_stays() {
+fn c30_a_consumer_that_leaves_when_asked_is_gone_and_the_next_of_its_row_stays() {
     let ring = ring(4, Many);
     let mut feed = feed(&ring);
     let slow = consumer(&ring, "slow");
@@ -228,7 +228,7 @@ fn c32_a_consumer_that_leaves_when_asked_is_gone_and_the_next_of_its_row_stays()
 
 /// What a watcher panics with may panic itself.
 #[test]
-fn c33_a_watcher_whose_panic_panics_keeps_nobody_from_joining_or_leaving() {
+fn c31_a_watcher_whose_panic_panics_keeps_nobody_from_joining_or_leaving() {
     struct Bomb;
 
     impl Drop for Bomb {

@@ -599,7 +599,7 @@ fn a_clone_of_a_producer_publishes_into_the_same_ring() {
 
 /// It would wait for itself.
 #[test]
-fn c40_a_claim_that_waits_for_what_its_own_thread_has_in_hand_is_an_error() {
+fn c32_a_claim_that_waits_for_what_its_own_thread_has_in_hand_is_an_error() {
     for (_, capacity, ring) in rings() {
         let mut mine = consumer(&ring, "mine");
         let row = mine.row();
@@ -631,7 +631,7 @@ fn c40_a_claim_that_waits_for_what_its_own_thread_has_in_hand_is_an_error() {
 
 /// No false alarm: somebody else can move what is in the way.
 #[test]
-fn c40_a_claim_waits_for_all_that_other_threads_have_in_hand() {
+fn c32_a_claim_waits_for_all_that_other_threads_have_in_hand() {
     for (kind, capacity, ring) in rings() {
         let mut mine = consumer(&ring, "mine");
         mine.bind_to_this_thread();

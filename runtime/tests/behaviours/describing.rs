@@ -128,7 +128,7 @@ fn eventful() -> annulus::Report {
 }
 
 #[test]
-fn c47_a_report_is_a_table_that_can_be_read() {
+fn c39_a_report_is_a_table_that_can_be_read() {
     let report = eventful();
     let text = report.to_string();
     let lines: Vec<Vec<_>> = text
@@ -166,7 +166,7 @@ fn c47_a_report_is_a_table_that_can_be_read() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn c47_a_report_can_be_written_to_a_file() {
+fn c39_a_report_can_be_written_to_a_file() {
     let report = serde_json::to_value(eventful()).unwrap();
     let risk = &report["stages"][1];
     assert_eq!(
@@ -184,7 +184,7 @@ fn c47_a_report_can_be_written_to_a_file() {
 
 /// What a `main` shows that returns it is its `Debug`.
 #[test]
-fn c44_an_error_that_ends_a_program_shows_its_text() {
+fn c36_an_error_that_ends_a_program_shows_its_text() {
     let error = Pipeline::on(&ring(4, One)).start().unwrap_err();
     assert_eq!(format!("{error:?}"), "the pipeline has no stages: add one");
 
@@ -204,7 +204,7 @@ fn c44_an_error_that_ends_a_program_shows_its_text() {
 
 /// It was a number, to all who had nothing to do with the pipeline.
 #[test]
-fn c45_a_poison_by_a_pipeline_says_what_happened_and_to_which_stage() {
+fn c37_a_poison_by_a_pipeline_says_what_happened_and_to_which_stage() {
     let ring = ring(64, One);
     let mut book = ring.consumer("book").join().unwrap();
     let bystander = Pipeline::on(&ring)

@@ -759,7 +759,7 @@ fn a_ring_that_somebody_else_poisons_ends_the_pipeline() {
 
 /// The second would have panicked while the first unwinds, which ends the program.
 #[test]
-fn c46_several_handlers_that_fail_to_stop_with_something_explosive_are_harmless() {
+fn c38_several_handlers_that_fail_to_stop_with_something_explosive_are_harmless() {
     struct Explodes(bool);
     impl Handler<u64> for Explodes {
         fn on_event(&mut self, _: &u64, _: At) -> Result<(), HandlerError> {
@@ -787,7 +787,7 @@ fn c46_several_handlers_that_fail_to_stop_with_something_explosive_are_harmless(
 
 /// The supervisor's thread ended by a panic whose payload panicked again, and took the program with it.
 #[test]
-fn c46_a_panic_in_the_drop_of_who_is_told_of_slow_stages_is_harmless() {
+fn c38_a_panic_in_the_drop_of_who_is_told_of_slow_stages_is_harmless() {
     let told = Explosive(Bomb);
     let stage = logging("a", &Log::new()).limit(Duration::from_secs(1));
     let pipeline = annulus::Pipeline::on(&ring(4, annulus::ring::Producers::One)).stage(stage);

@@ -357,7 +357,7 @@ fn b6_b11_events_of_many_producers_come_once_and_in_order_to_every_stage() {
 
 /// It waited for itself, until the stop and longer.
 #[test]
-fn c40_a_handler_that_publishes_into_its_own_full_ring_is_told_and_does_not_hang() {
+fn c32_a_handler_that_publishes_into_its_own_full_ring_is_told_and_does_not_hang() {
     let ring = ring(8, Producers::Many);
     let mut out = ring.shared_producer().unwrap();
     let answers = Stage::each("answers", move |event: &u64, _| {
@@ -387,7 +387,7 @@ fn c40_a_handler_that_publishes_into_its_own_full_ring_is_told_and_does_not_hang
 
 /// Their counts stayed in the report for ever, one by one.
 #[test]
-fn c41_what_many_short_lived_feeds_have_counted_is_folded() {
+fn c33_what_many_short_lived_feeds_have_counted_is_folded() {
     const FEEDS: u64 = 1_000;
     let gate = Gate::default();
     let log = Log::new();

@@ -194,7 +194,7 @@ const PIN_TO: &str = "ANNULUS_TEST_PIN_TO";
 
 #[cfg(target_os = "linux")]
 #[test]
-fn c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out() {
+fn c34_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out() {
     use rustix::thread::{CpuSet, sched_setaffinity};
     if let Ok(core) = std::env::var(PIN_TO) {
         let core = core.parse().unwrap();
@@ -219,7 +219,7 @@ fn c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out() {
         sched_setaffinity(None, &only).unwrap();
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("placing::c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out")
+            .arg("placing::c34_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out")
             .env(PIN_TO, last.to_string())
             .output()
             .unwrap()
@@ -234,7 +234,7 @@ fn c42_a_stage_is_pinned_to_a_core_that_only_the_affinity_mask_leaves_out() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn c42_a_stage_runs_on_any_of_the_cores_that_it_was_given() {
+fn c34_a_stage_runs_on_any_of_the_cores_that_it_was_given() {
     let cores = cores();
     let log = Log::new();
     let allowed = log.clone();
