@@ -49,7 +49,7 @@
 //!   memory in the same way for both.
 //! * A ring that is over, closed and left by all, is made anew by [`open_or_create`](Segment::open_or_create).
 //! * Its name can be removed, or lead to another ring, while it is used: members go on in the old one, and
-//!   [can ask](annulus_ring::Ring::is_unlinked).
+//!   [can ask](annulus_ring::Ring::is_unlinked), or be [told](annulus_ring::ConsumerBuilder::require_name) when they wait.
 //!
 //! # What to trust
 //!
@@ -64,7 +64,10 @@
 //! 4. A stopped producer holds up those behind its claim, a stopped consumer those it gates, who is stopped while it
 //!    joins or leaves those who want to: `annulus stat` says who it is.
 //! 5. The start of the file is checked once and copied; what can change is checked each time it is read, so that
-//!    whatever others write there is an error or wrong data here, and no access outside of the ring.
+//!    whatever others write there is an error or wrong data here, and no access outside of the ring. Two things are out of
+//!    its reach: a hostile writer that sets back how far is claimed can have two producers of one process write to one
+//!    slot; and a [`View`] reads its read-only pages by acquire loads, which processors have as plain loads, though the
+//!    language promises it of relaxed ones only.
 //! 6. What events say is not checked: any bits are a value of a [`Plain`] type, and may be a hostile writer's.
 //! 7. A file that is cut short by somebody who may write to it ends its users by SIGBUS, and so may one with holes, if
 //!    they are made after it was opened: hand over sealed [memory without a name](Segment::anonymous) where that is a

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::bound::rows_bound_here;
+use crate::consumer::Ended;
 use crate::member::{MemberKind, Poisoned, Rows};
 use crate::recover::{held_too_long, longest_sleep, look_for_the_dead};
 use crate::refusal::debug_as_text;
@@ -50,6 +51,8 @@ pub(crate) struct Claimer<T> {
     watch: Watch,
     /// Of its row, if other processes share the ring.
     lease: Option<Lease>,
+    /// Whether it is to be told, when it waits, that the ring's name does not lead to it any more.
+    pub(crate) require_name: bool,
 }
 
 /// How many cache lines a producer takes at once; measured, see `benches/NOTES.md`.
@@ -80,6 +83,7 @@ impl<T> Claimer<T> {
             take_lines_at: 0,
             more_to_do_at: 0,
             parking,
+            require_name: false,
         }
     }
 
@@ -217,6 +221,9 @@ impl<T> Claimer<T> {
                     let held_up_by = self.held_up_by;
                     if let Some(row) = held_too_long(&self.memory, held_up_by, &mut self.watch) {
                         return Err(ClaimError::Held { row });
+                    }
+                    if self.require_name && self.memory.region().is_unlinked() {
+                        return Err(ClaimError::Unlinked);
                     }
                 }
                 Err(lo) => {
@@ -575,6 +582,8 @@ pub enum ClaimError {
         /// Its [row](crate::Member::row).
         row: usize,
     },
+    /// It [requires](crate::Producer::require_name) the ring's name, and that leads to another ring by now, or to none.
+    Unlinked,
     /// The ring is closed.
     Closed,
     /// The ring was poisoned.
@@ -604,6 +613,7 @@ impl fmt::Display for ClaimError {
                  or require fewer"
             ),
             Self::Held { row } => held(f, *row),
+            Self::Unlinked => Ended::Unlinked.fmt(f),
             Self::HeldUpByOwnStage { row } => write!(
                 f,
                 "the ring is full until the consumer in row {row} releases more, and that one is this thread's: \

@@ -53,6 +53,7 @@ pub struct Consumer<T> {
     pub(crate) wait: Wait,
     pub(crate) batch_limit: u64,
     pub(crate) require_producer: bool,
+    pub(crate) require_name: bool,
     pub(crate) waits: Waits,
     pub(crate) watch: Watch,
 }
@@ -491,6 +492,9 @@ impl<T> Consumer<T> {
                 if let Some(row) = self.held_too_long() {
                     return Err(NotReady::Held { row });
                 }
+                if self.require_name && self.is_unlinked() {
+                    return Err(NotReady::Unlinked);
+                }
                 continue;
             }
             if !waiter.pause(self.probe.what_wakes(), || self.longest_sleep()) {
@@ -583,6 +587,9 @@ pub enum Ended {
         /// The [row](crate::Member::row) of the dead one.
         row: usize,
     },
+    /// It [requires](crate::ConsumerBuilder::require_name) the ring's name, and that leads to another ring by now, or to
+    /// none. What was published here has been read; more may come.
+    Unlinked,
     /// It was taken [out of the ring](crate::Ring::evict): what it had not released may be overwritten.
     Evicted {
         /// How many published sequences it had not released then.
@@ -601,6 +608,9 @@ impl fmt::Display for Ended {
                 "no producer of the ring lives, and everything in it has been read: start one, or go",
             ),
             Self::Held { row } => held(f, *row),
+            Self::Unlinked => f.write_str(
+                "the ring's name leads to another ring by now, or to none: open it anew, what comes is published there",
+            ),
             Self::Evicted { lost } => write!(
                 f,
                 "the consumer was evicted from the ring, and lost {lost} published events that it had not released: \
@@ -649,6 +659,8 @@ pub enum NotReady {
         /// The [row](crate::Member::row) of the dead one.
         row: usize,
     },
+    /// As [`Ended::Unlinked`].
+    Unlinked,
     /// As [`Ended::Evicted`].
     Evicted {
         /// How many published sequences it had not released then.
@@ -665,6 +677,7 @@ impl NotReady {
             Self::Poisoned(poisoned) => Ended::Poisoned(poisoned),
             Self::NoProducer => Ended::NoProducer,
             Self::Held { row } => Ended::Held { row },
+            Self::Unlinked => Ended::Unlinked,
             Self::Evicted { lost } => Ended::Evicted { lost },
             Self::Unusable(cause) => Ended::Unusable(cause),
             Self::Closed | Self::Idle | Self::Gated => Ended::Closed, // The last two end no such wait.
@@ -679,6 +692,7 @@ impl From<Ended> for NotReady {
             Ended::Poisoned(poisoned) => Self::Poisoned(poisoned),
             Ended::NoProducer => Self::NoProducer,
             Ended::Held { row } => Self::Held { row },
+            Ended::Unlinked => Self::Unlinked,
             Ended::Evicted { lost } => Self::Evicted { lost },
             Ended::Unusable(cause) => Self::Unusable(cause),
         }
@@ -696,6 +710,7 @@ impl fmt::Display for NotReady {
             Self::Poisoned(poisoned) => poisoned.fmt(f),
             Self::NoProducer => Ended::NoProducer.fmt(f),
             Self::Held { row } => held(f, *row),
+            Self::Unlinked => Ended::Unlinked.fmt(f),
             Self::Evicted { lost } => Ended::Evicted { lost: *lost }.fmt(f),
             Self::Unusable(cause) => cause.fmt(f),
         }

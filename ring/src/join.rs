@@ -40,6 +40,7 @@ pub struct ConsumerBuilder<T> {
     wait: Wait,
     batch_limit: usize,
     require_producer: bool,
+    require_name: bool,
     list_skipped: bool,
 }
 
@@ -55,6 +56,7 @@ impl<T> ConsumerBuilder<T> {
             wait: Wait::default(),
             batch_limit: usize::MAX,
             require_producer: false,
+            require_name: false,
             list_skipped: false,
         }
     }
@@ -140,6 +142,17 @@ impl<T> ConsumerBuilder<T> {
     /// ```
     pub fn require_producer(mut self) -> Self {
         self.require_producer = true;
+        self
+    }
+
+    /// Has it told when it waits for events in a ring in shared memory, and the ring's name does not lead to it any more:
+    /// [`Ended::Unlinked`](crate::Ended::Unlinked). By default it waits on, for those who have the old ring open. On the
+    /// heap it has no effect.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    pub fn require_name(mut self) -> Self {
+        self.require_name = true;
         self
     }
 
@@ -409,6 +422,7 @@ impl<T> ConsumerBuilder<T> {
         Consumer {
             probe: Probe::new(self.memory.clone(), entry, self.list_skipped),
             require_producer: self.require_producer,
+            require_name: self.require_name,
             name: self.name.clone(),
             bound: None,
             wait: self.wait,

@@ -58,11 +58,32 @@
 //! | one that comes later | [`start`](ConsumerBuilder::start) at the next event, the oldest, or a given one |
 //! | one whose work ends later than it reads | [`hold`](Batch::hold), [`release_until`](Consumer::release_until) |
 //! | one that wants the latest state only | [`skip_to_latest`](Consumer::skip_to_latest) |
+//! | one that is to have the last event, though it comes late | another one [keeps it](#the-last-event-for-those-who-come-late) |
 //! | one that must not slow anybody | an [`Observer`]: it copies, and knows what it missed |
 //! | one thread for several rings | [`wait_any`] |
 //! | one whose thread may end at any instruction | [`on_death`](ConsumerBuilder::on_death), [`Ring::recover`] |
 //! | one that goes on later where it was | [`leave_held`](Consumer::leave_held) |
 //! | one that is to go, as it is too slow or dead | [`Ring::evict`] |
+//!
+//! # The last event, for those who come late
+//!
+//! A consumer that holds the latest event keeps it for others: they join at the oldest that is there.
+//!
+//! ```
+//! # use annulus_ring::{Ring, Start};
+//! # let ring = Ring::builder(8).build(u64::default)?;
+//! # let mut feed = ring.producer()?;
+//! let mut keeper = ring.consumer("keeper").join()?;
+//! for price in [585, 586, 587] {
+//!     feed.publish_value(price)?;
+//!     keeper.next_batch()?.hold(); // on a thread of its own
+//!     let last = keeper.held().last().map(|(sequence, _)| sequence);
+//!     keeper.release_until(last.unwrap_or(0));
+//! }
+//! let mut late = ring.consumer("late").start(Start::Oldest).join()?;
+//! assert_eq!(late.next_batch()?[0], 587);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Coming from elsewhere
 //!

@@ -68,6 +68,18 @@ impl<T> Producer<T> {
         Ok(self)
     }
 
+    /// Has it told when it waits for free slots of a ring in shared memory, and the ring's name does not lead to it any
+    /// more: [`ClaimError::Unlinked`]. By default it waits on, for the consumers that have the old ring open. On the heap
+    /// it has no effect.
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    #[must_use = "it is this producer, which is told"]
+    pub fn require_name(mut self) -> Self {
+        self.claimer.require_name = true;
+        self
+    }
+
     /// Publishes one event, written in place by `write`, and returns its sequence.
     ///
     /// The slot holds what the factory or an earlier lap left there.
@@ -584,6 +596,15 @@ impl<T> SharedProducer<T> {
     /// ```
     pub fn with_wait(self, wait: Wait) -> Result<Self, ProducerError> {
         self.0.with_wait(wait).map(Self)
+    }
+
+    /// Has it told that the ring's name does not lead to it any more, as [`Producer::require_name`].
+    ///
+    /// # Examples
+    /// See package `annulus-ipc`.
+    #[must_use = "it is this producer, which is told"]
+    pub fn require_name(self) -> Self {
+        Self(self.0.require_name())
     }
 
     /// One more producer of the same ring, which waits in the same way.

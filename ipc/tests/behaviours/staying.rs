@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use annulus_ipc::{Directory, Segment};
 use annulus_ring::Producers::{Many, One};
 use annulus_ring::{
-    Consumer, Ended, EvictError, JoinError, NotReady, OnDeath, Ring, Wait, wait_any_deadline,
+    ClaimError, Consumer, Ended, EvictError, JoinError, NotReady, OnDeath, Ring, Wait,
+    wait_any_deadline,
 };
 
 use crate::members::{member, take};
@@ -287,4 +288,23 @@ fn d37_a_dead_producer_has_no_place_in_a_closed_ring() {
     assert_eq!(ring.snapshot().members, []);
     let closed = ring.consumer("book").join().map(drop);
     assert!(matches!(closed, Err(JoinError::Closed { .. })));
+}
+
+/// A member that asks for it is told while it waits; one that has something to do goes on.
+#[test]
+fn d28_members_that_wait_are_told_when_the_name_of_their_ring_leads_elsewhere() {
+    for wait in [Wait::default(), Wait::Park] {
+        let place = Place::new();
+        let ring = place.create::<u64>("ring", Ring::builder(2));
+        let feed = ring.producer().expect("it joins").require_name();
+        let mut feed = feed.with_wait(wait).expect("it may park");
+        let book = ring.consumer("book").wait(wait).require_name();
+        let mut book = book.join().expect("it joins");
+        feed.publish_value(0).expect("there is room");
+        place.directory().unlink("ring").expect("it is there");
+        assert_eq!(take(&mut book, 1), Ok(vec![0]), "it is there to be read");
+        assert_eq!(book.next_batch().map(drop), Err(Ended::Unlinked));
+        feed.publish_batch(2, |_| ()).expect("there is room");
+        assert_eq!(feed.publish(|_| ()), Err(ClaimError::Unlinked));
+    }
 }
