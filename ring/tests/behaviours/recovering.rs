@@ -665,7 +665,7 @@ fn a_stage_inherits_what_a_dead_one_waited_for() {
 fn d2_a_successor_goes_on_where_the_dead_one_had_released() {
     for (kind, _) in rings() {
         for layout in LAYOUTS {
-            for released in 0..=rounds(7, 4) as usize {
+            for released in 0..=rounds(7, 1) as usize {
                 for limit in [1, 2, 3, usize::MAX] {
                     let builder = Ring::builder(16).producers(kind).layout(layout);
                     let ring = builder.build(|| u64::MAX).unwrap();
