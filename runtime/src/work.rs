@@ -117,6 +117,8 @@ impl<I: Inlet> Work<I> {
         } = self;
         let mut pace = Pace::default();
         let past = Some(Instant::now()); // With this deadline it looks, and does not wait.
+        // Set anew when it is over, and not with each wait: to read the clock takes longer than many a wait.
+        let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             if let Some(at) = place.control.leave_at() {
                 place.leave_at(at, inlet, policy, handler)?;
@@ -147,21 +149,32 @@ impl<I: Inlet> Work<I> {
                 .idle_every
                 .and_then(|every| Instant::now().checked_add(every));
             loop {
-                let look_at = Instant::now() + LOOK_EVERY;
                 let until = deadline.map_or(look_at, |deadline| deadline.min(look_at));
-                match inlet.next_batch(Some(until)) {
-                    Ok(batch) => place.handle::<I, _>(policy, handler, &mut pace, batch)?,
-                    Err(why @ (NotReady::Idle | NotReady::Gated | NotReady::Held { .. }))
-                        if place.control.leave_at().is_none()
-                            && deadline.is_none_or(|deadline| Instant::now() < deadline) =>
-                    {
-                        place.looks.set(place.looks.get() + 1);
-                        place.held_up(why);
-                        continue;
+                let waited = inlet.consumer().waits().waited;
+                let why = match inlet.next_batch(Some(until)) {
+                    Ok(batch) => {
+                        place.handle::<I, _>(policy, handler, &mut pace, batch)?;
+                        break;
                     }
-                    Err(_) => {} // The next look tells.
+                    Err(why) => why,
+                };
+                let is_idle = matches!(
+                    why,
+                    NotReady::Idle | NotReady::Gated | NotReady::Held { .. }
+                );
+                if !is_idle || place.control.leave_at().is_some() {
+                    break; // The next look tells.
                 }
-                break;
+                let now = Instant::now();
+                if look_at <= now {
+                    look_at = now + LOOK_EVERY;
+                }
+                if deadline.is_some_and(|deadline| deadline <= now) {
+                    break;
+                }
+                let looks = inlet.consumer().waits().waited - waited;
+                place.looks.set(place.looks.get() + looks);
+                place.held_up(why);
             }
         }
     }
