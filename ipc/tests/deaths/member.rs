@@ -239,7 +239,9 @@ impl Member {
             }
             ["leave"] => {
                 self.feed = None;
-                self.consumer.take().map(Consumer::leave);
+                if let Some(consumer) = self.consumer.take() {
+                    consumer.leave();
+                }
                 self.changer = None;
                 Ok("left".to_owned())
             }
