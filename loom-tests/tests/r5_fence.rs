@@ -338,10 +338,10 @@ const SEEN: Register = 3;
 /// In which order a waker does what it does when somebody sleeps.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Order {
-    /// Clears the flag, raises the epoch, wakes.
+    /// Clears the flag, raises the epoch, wakes: not what is shipped, as a waker that stops on its way is the end of it.
     ClearFirst,
-    /// Raises the epoch, wakes, and clears the flag if it still is the one that it saw: it tells which epoch its
-    /// sleeper read.
+    /// Raises the epoch if it is that of the flag, wakes, and clears the flag if it still is the one that it saw: it
+    /// tells which epoch its sleeper read.
     WakeFirst,
 }
 
@@ -405,7 +405,16 @@ fn waker(order: Order, event: Word) -> Program {
             ("W6", Op::WakeAll),
         ],
         Order::WakeFirst => [
-            ("W4", raise),
+            (
+                "W4",
+                Op::Change(EPOCH, |epoch, r| {
+                    if epoch + 1 == r[LOOKED] {
+                        epoch + 1
+                    } else {
+                        epoch
+                    }
+                }),
+            ),
             ("W5", Op::WakeAll),
             (
                 "W6",

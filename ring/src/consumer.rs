@@ -56,6 +56,8 @@ pub struct Consumer<T> {
     pub(crate) require_name: bool,
     pub(crate) waits: Waits,
     pub(crate) watch: Watch,
+    /// When it read the clock last for a deadline.
+    pub(crate) clock: Option<Instant>,
 }
 
 impl<T> Consumer<T> {
@@ -459,8 +461,9 @@ impl<T> Consumer<T> {
 
     #[cold]
     fn wait_at_the_front(&mut self, patience: Patience) -> Result<Sequence, NotReady> {
-        let mut waiter = Waiter::new(self.wait, patience, self.parking());
+        let mut waiter = Waiter::new(self.wait, patience, self.parking()).knowing(self.clock);
         let to = self.wait_by(&mut waiter);
+        self.clock = waiter.clock();
         self.waits.add(&waiter);
         if waiter.has_parked() {
             self.probe.give_up_the_duty();

@@ -428,6 +428,7 @@ impl<T> ConsumerBuilder<T> {
             wait: self.wait,
             batch_limit: self.batch_limit as u64,
             waits: Waits::default(),
+            clock: None,
             watch: Watch::new(is_shared || self.require_producer),
         }
     }

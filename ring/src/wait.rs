@@ -283,6 +283,8 @@ pub(crate) struct Waiter {
     pub(crate) was_short: bool,
     /// How many times it has been asked whether it has patience, up to the next look at the clock and past it.
     asked: u8,
+    /// The last reading of the clock.
+    clock: Option<Instant>,
 }
 
 impl Waiter {
@@ -302,12 +304,25 @@ impl Waiter {
             prepared: None,
             prepared_at: Vec::new(),
             asked: 0,
+            clock: None,
         }
     }
 
     /// Whether it may let any time pass at all.
     pub(crate) fn may_wait(&self) -> bool {
         !matches!(self.patience, Patience::None)
+    }
+
+    /// The same for a member that has read the clock then, if it has: the first polls can do without another reading.
+    pub(crate) fn knowing(mut self, clock: Option<Instant>) -> Self {
+        self.clock = clock;
+        self.asked = u8::from(clock.is_some());
+        self
+    }
+
+    /// When the clock was read last, if it was.
+    pub(crate) fn clock(&self) -> Option<Instant> {
+        self.clock
     }
 
     /// Lets some time pass before the next poll, or returns false: there is to be none. What ends the
@@ -410,10 +425,18 @@ impl Waiter {
         match self.patience {
             Patience::None => false,
             Patience::Until(deadline) => {
-                // Fast polls look at the clock at first, and then now and then: a reading takes as long as a poll.
+                if self.clock.is_some_and(|then| deadline <= then) {
+                    return false; // It was over when the clock was read last.
+                }
+                // Fast polls look at the clock now and then: a reading takes as long as a poll, or longer.
                 let is_to_look = cfg!(loom) || !self.was_short || self.asked == 0;
                 self.asked = (self.asked + 1) % POLLS_BY_DEADLINE;
-                !is_to_look || Instant::now() < deadline
+                if !is_to_look {
+                    return true;
+                }
+                let now = Instant::now();
+                self.clock = Some(now);
+                now < deadline
             }
             Patience::Forever => true,
         }
