@@ -378,6 +378,8 @@ fn the_only_producer_is_succeeded(ring: &Ring<u64>, step: Step, published: &[u64
     let events = published.len();
     let reader = thread::spawn(move || take(consumer, events));
     mortal.wait_for_death();
+    // Whoever looks meanwhile sees no more than was published.
+    assert!(ring.snapshot().published <= published.len() as u64);
     assert!(ring.producer().is_err());
     let mut successor = ring.succeed_producer(&deaths).unwrap();
     successor.publish_value(20).unwrap();
