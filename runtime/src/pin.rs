@@ -197,7 +197,7 @@ pub(crate) fn cores() -> Vec<usize> {
 }
 
 /// Pins this thread to these cores, of which there are some, if the system lets it.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub(crate) fn pin(cores: &[usize]) -> bool {
     use rustix::thread::{CpuSet, sched_setaffinity};
     let mut set = CpuSet::new();
@@ -207,7 +207,7 @@ pub(crate) fn pin(cores: &[usize]) -> bool {
 }
 
 /// Pins this thread to the first of these cores, of which there are some, if the system lets it.
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(miri, not(target_os = "linux")))]
 pub(crate) fn pin(cores: &[usize]) -> bool {
     (cores.first())
         .is_some_and(|core| core_affinity::set_for_current(core_affinity::CoreId { id: *core }))
@@ -284,11 +284,11 @@ pub(crate) fn list(numbers: &[usize]) -> String {
 
 /// The core that this thread runs on, where the system tells.
 pub(crate) fn current_core() -> Option<usize> {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     {
         Some(rustix::thread::sched_getcpu())
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(miri, not(target_os = "linux")))]
     {
         None
     }

@@ -662,7 +662,10 @@ fn an_observer_that_sleeps_now_and_then_misses_and_goes_on() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "events of megabytes, copied word by word, take Miri many minutes")]
+#[cfg_attr(
+    miri,
+    ignore = "events of megabytes, copied word by word, take Miri many minutes"
+)]
 fn d24_an_observer_copies_events_for_which_a_stack_has_no_room_to_where_it_is_told() {
     let ring = Ring::builder(2).observable();
     let ring = with_stack(2 * LARGE, || ring.build(|| [0_u8; LARGE]).unwrap());
