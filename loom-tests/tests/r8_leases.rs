@@ -394,6 +394,7 @@ models! {
     the_only_process_that_publishes_dies_when_it_is_done: the_only_producer_is_succeeded(Step::Publish, true),
     a_process_dies_at_the_end_of_its_batch: a_consumer_dies(Step::End),
     a_process_dies_at_its_release: a_consumer_dies(Step::Release),
+    // Shows D38.
     d38_a_join_and_a_wait_find_out_that_the_producer_died_behind_a_stamp: the_only_producer_dies_behind_a_stamp(),
     d36_a_consumer_leaves_while_another_joins_at_the_oldest: a_consumer_leaves_while_another_joins(),
     a_process_dies_with_a_row: a_joiner_dies(Step::Row),
