@@ -599,7 +599,7 @@ impl<T> Drop for Probe<T> {
 
 impl<T> Probe<T> {
     /// Leaves while another process has the member table locked and does not go on: it gates nothing from now on, and
-    /// whoever has the lock next frees its row.
+    /// the next member that gets the lock frees its row.
     ///
     /// The member that has the lock may be joining. To it this is a consumer that releases everything, as that may do
     /// at any time: J4 copies from the others, or what is published, or the floor, which this one raises first.
